@@ -1,7 +1,7 @@
 /**
- * Keeps the history of every run that ended, before Temporal forgets it. It compares Temporal and
- * the version log with the archive, so it catches up after any downtime and any number of archivers
- * may run. It waits out an outage of either.
+ * Archives the history of every ended run, before Temporal deletes it. It compares Temporal and the
+ * version log with the archive, so it catches up after any downtime and several archivers may run.
+ * It waits during an outage of Temporal or the archive.
  */
 import { setTimeout } from 'node:timers/promises';
 import { messageOf } from '../../schemas/failures.ts';
@@ -14,18 +14,17 @@ import {
   type WorkflowRun,
 } from './temporal-runs.ts';
 
-/** The runs that Temporal knows. */
 export interface KnownRuns {
   list(query: string): AsyncIterable<WorkflowRun>;
   describe(workflowId: string, runId: string): Promise<{ run: WorkflowRun } | null>;
   history(workflowId: string, runId: string): Promise<History | null>;
 }
 
-/** The histories of a lineage where they are kept, and the runs that its versions name. */
+/** The archive of a lineage's histories, and the runs that its versions name. */
 export interface HistoryShelf {
   has(run: RunName): Promise<boolean>;
   put(run: KeptRun): Promise<unknown>;
-  /** The runs that made the versions after `version`, ascending. */
+  /** Yields the runs that made the versions after `version`, ascending. */
   runsAfter(version: number): AsyncIterable<RunName & { version: number }>;
 }
 
@@ -46,15 +45,15 @@ export interface ArchiverParts {
 
 export interface Caught {
   archived: number;
-  /** Runs that a version names and that neither Temporal nor the archive has. */
+  /** Number of runs that a version names and that neither Temporal nor the archive has. */
   lost: number;
 }
 
 const LOOK_EVERY_MS = 15_000;
-/** Looks in between go back to the one before. */
+/** Interval of full scans. Scans in between only go back to the previous one. */
 const LOOK_AT_ALL_EVERY_MS = 6 * 3_600_000;
 const LIST_LAG_MAX_MS = 10 * 60_000;
-/** Histories are read one after the other, with a pause: the batches come first. */
+/** Pause between histories, which are read one after the other: batches have priority. */
 const PAUSE_MS = 20;
 
 export class HistoryArchiver {
@@ -77,7 +76,7 @@ export class HistoryArchiver {
     await this.#ended;
   }
 
-  /** Archives what ended and is not kept. Throws where Temporal or the archive is unavailable. */
+  /** Archives ended runs that are missing. Throws if Temporal or the archive is unavailable. */
   async catchUp(lineage: string, now = Date.now()): Promise<Caught> {
     const shelf = this.parts.shelf(lineage);
     const unseen = { lookedAt: null, allLookedAt: 0, version: 0, lost: new Set<number>() };
@@ -102,7 +101,7 @@ export class HistoryArchiver {
     return { archived, lost: place.lost.size };
   }
 
-  /** Lists may miss what the log knows: every version names the run that made it. */
+  /** Archives the runs that versions name, since Temporal's lists may miss some. */
   async #ofVersions(lineage: string, shelf: HistoryShelf, place: Place): Promise<number> {
     let archived = 0;
     let open = false;
@@ -130,7 +129,7 @@ export class HistoryArchiver {
     const { closedAt } = run;
     if (closedAt === null || (await shelf.has(run))) return false;
     const history = await this.#historyOf(run);
-    // Forgotten between the list and now.
+    // Temporal deleted it after the list was made.
     if (history === null) return false;
     await shelf.put({ ...run, closedAt, ...history });
     await setTimeout(PAUSE_MS);
@@ -174,11 +173,11 @@ export class HistoryArchiver {
   }
 }
 
-/** The progress in one lineage; without it the whole lineage is looked through again. */
+/** The progress in one lineage; without it the whole lineage is scanned again. */
 interface Place {
   lookedAt: number | null;
   allLookedAt: number;
-  /** The runs of the versions up to here are kept, or lost. */
+  /** The runs of the versions through this one are archived or lost. */
   version: number;
   /** Versions whose run is lost; each is logged once. */
   lost: Set<number>;

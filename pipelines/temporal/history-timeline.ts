@@ -1,4 +1,4 @@
-/** A workflow's history for a reader: one step per activity, child, timer or message. */
+/** Turns a workflow's history into steps: one per activity, child, timer or message. */
 import { ApplicationFailure, TimeoutFailure, type DataConverter } from '@temporalio/common';
 import {
   decodeArrayFromPayloads,
@@ -25,21 +25,21 @@ export interface TimelineStep {
   tookMs: number | null;
   /** completed, failed, timed out, canceled, pending, ... */
   outcome: string | null;
-  /** Its decoded input or result. */
+  /** The step's decoded input or result. */
   detail: unknown;
-  /** The failure of the step, or of its attempt before the last. */
+  /** The failure of the step, or of its previous attempt. */
   failure: string | null;
 }
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
 type Payloads = proto.temporal.api.common.v1.IPayloads | null | undefined;
 
-/** Reads the JSON that Temporal's tools write. */
+/** Parses a history in the JSON of Temporal's tools. */
 export function historyOf(json: string): History {
   return historyFromJSON(JSON.parse(json));
 }
 
-/** Lists the steps of a history as they began. Payloads that cannot be decoded say so. */
+/** Lists the steps of a history in order of their beginning. Undecodable payloads say so. */
 export async function timelineOf(
   history: History,
   dataConverter: DataConverter,
@@ -65,7 +65,7 @@ export class Reader {
     }
   }
 
-  /** Returns the only value, or a list of several, or null. */
+  /** Returns the only value, a list of several, or null. */
   async value(payloads: Payloads): Promise<unknown> {
     const values = await this.values(payloads);
     return values.length > 1 ? values : (values[0] ?? null);
@@ -102,7 +102,7 @@ function classNameOf(error: unknown): string {
 
 class Timeline {
   readonly steps: TimelineStep[] = [];
-  /** By the id of the event that they began with. */
+  /** Keyed by the id of the event that began the step. */
   readonly #open = new Map<string, TimelineStep>();
   readonly #startedAt = new Map<TimelineStep, number>();
 
@@ -121,7 +121,7 @@ class Timeline {
     if (startedBy !== null) return await this.#start(event, startedBy);
     const point = pointOf(event);
     if (point !== null) return void (await this.#add(event, point));
-    // Temporal's own bookkeeping tells a reader nothing.
+    // Temporal's own bookkeeping is of no use to a reader.
     if (QUIET.has(event.eventType ?? 0)) return;
     const name = proto.temporal.api.enums.v1.EventType[event.eventType ?? 0];
     await this.#add(event, { event: wordsOf(name, 'EVENT_TYPE_'), name: null });
@@ -163,7 +163,7 @@ class Timeline {
   }
 }
 
-/** A step as its event describes it, payloads and failure not decoded yet. */
+/** A step in the form of its event, with payloads and failure not decoded yet. */
 type Point = Pick<TimelineStep, 'event' | 'name'> &
   Partial<TimelineStep> & { input?: Payloads; cause?: ProtoFailure | null | undefined };
 
@@ -175,7 +175,7 @@ interface End {
   reason?: string;
 }
 
-/** The step that an event begins and a later one ends. */
+/** Returns the step that an event begins and a later one ends. */
 function beginningOf(event: Event): Point | null {
   const {
     activityTaskScheduledEventAttributes: activity,
@@ -193,7 +193,7 @@ function beginningOf(event: Event): Point | null {
   return update ? { event: 'update', name: request?.name ?? null, input: request?.args } : null;
 }
 
-/** The event that began the activity or child which an event starts. */
+/** Returns the id of the event that scheduled the started activity or child. */
 function starterOf(event: Event): unknown {
   return (
     event.activityTaskStartedEventAttributes?.scheduledEventId ??
@@ -240,11 +240,11 @@ function endOf(event: Event): End | null {
 type EndAttributes = Partial<Record<(typeof ENDS)[keyof typeof ENDS][0], unknown>> & {
   result?: Payloads;
   failure?: ProtoFailure | null;
-  /** An update's. */
+  /** The outcome of an update. */
   outcome?: { failure?: ProtoFailure | null } | null;
 };
 
-/** A step that is one event. */
+/** Returns a step that consists of one event. */
 function pointOf(event: Event): Point | null {
   const {
     workflowExecutionStartedEventAttributes: started,
@@ -294,14 +294,14 @@ const QUIET: ReadonlySet<number> = new Set([
   EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED,
 ]);
 
-/** Seconds are a Long from Temporal and a number from JSON. */
+/** Returns milliseconds; seconds are a Long from Temporal and a number from JSON. */
 export function millisecondsOf(
   time: { seconds?: unknown; nanos?: number | null } | null | undefined,
 ): number {
   return Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1_000_000);
 }
 
-/** `EVENT_TYPE_TIMER_STARTED` as `timer started`. */
+/** Returns `EVENT_TYPE_TIMER_STARTED` as `timer started`. */
 function wordsOf(name: string | undefined, prefix: string): string {
   return (name ?? 'unknown').replace(prefix, '').toLowerCase().replaceAll('_', ' ');
 }

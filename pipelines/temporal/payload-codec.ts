@@ -1,8 +1,8 @@
 /**
  * Encrypts everything that Temporal stores about corrections: every payload (arguments, results,
  * heartbeats, failures) by AES-256-GCM, including its metadata. Temporal sees which step ran and
- * when, but not its content. The first key encrypts, all keys decrypt; plain payloads are read as
- * they are.
+ * when, but not its content. The first key encrypts, and all keys decrypt. Unencrypted payloads can
+ * still be read.
  */
 import type { DataConverter, Payload, PayloadCodec } from '@temporalio/common';
 import proto from '@temporalio/proto';
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { ErrataFailure } from '../../schemas/failures.ts';
 
 export interface PayloadKey {
-  /** In plain text beside what the key encrypted. */
+  /** Stored in plain text with the data that the key encrypted. */
   name: string;
   /** 32 bytes. */
   key: Buffer;
@@ -22,16 +22,16 @@ export class PayloadUnreadable extends ErrataFailure {
   override readonly name = 'PayloadUnreadable';
 }
 
-/** Makes the converter of every client and worker; without keys it names the missing one. */
+/** Makes the converter of every client and worker. Without keys its errors name the missing key. */
 export function payloadConverter(keys: readonly PayloadKey[]): DataConverter {
   return {
     payloadCodecs: [new PayloadEncryption(keys)],
-    // Makes payloads of failures' messages and stack traces, so that they are encrypted too.
+    // Turns failures' messages and stack traces into payloads, so that they are encrypted too.
     ...(keys.length === 0 ? {} : { failureConverterPath: FAILURE_CONVERTER }),
   };
 }
 
-/** A module that Temporal loads by its path, in the workflows' sandbox too. */
+/** A module that Temporal loads by its path, also in the workflows' sandbox. */
 export const FAILURE_CONVERTER = fileURLToPath(new URL('./failure-converter.cjs', import.meta.url));
 
 const { Payload: ProtoPayload } = proto.temporal.api.common.v1;

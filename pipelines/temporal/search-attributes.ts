@@ -1,6 +1,6 @@
 /**
- * The search attributes by which Temporal finds our workflows. An unregistered one would stop a
- * workflow for good, so they are checked before any is used.
+ * The search attributes by which Temporal finds our workflows. An unregistered attribute would
+ * block a workflow permanently, so all are checked before use.
  */
 import type { ConnectionLike } from '@temporalio/client';
 import proto from '@temporalio/proto';
@@ -8,12 +8,12 @@ import { messageOf } from '../../schemas/failures.ts';
 import { SEARCH_ATTRIBUTES } from '../workflows/contract.ts';
 
 export interface Registration {
-  /** All are registered with the right types. */
+  /** Whether all are registered with the right types. */
   usable: boolean;
   missing: string[];
   /** Names that are registered with another type. */
   mistyped: string[];
-  /** The reason that the missing ones could not be added, if that was tried. */
+  /** The reason that adding the missing ones failed, if that was tried. */
   reason: string | null;
 }
 
@@ -30,7 +30,7 @@ const TYPES: Record<string, number> = Object.fromEntries(
   ]),
 );
 
-/** Returns which are registered. Throws the client's errors. */
+/** Returns the state of the registration. Throws the client's errors. */
 export async function searchAttributesOf(
   connection: ConnectionLike,
   namespace: string,
@@ -44,8 +44,9 @@ export async function searchAttributesOf(
 }
 
 /**
- * Adds the missing ones and waits until they can be used; `reason` says why they cannot, such as
- * that this client may not add them. Throws the client's errors where they cannot be listed.
+ * Adds the missing ones and waits until they can be used. `reason` says why they cannot, for
+ * example because this client lacks the right to add them. Throws the client's errors where they
+ * cannot be listed.
  */
 export async function registerSearchAttributes(
   connection: ConnectionLike,
@@ -61,7 +62,7 @@ export async function registerSearchAttributes(
       }),
     );
   } catch (error) {
-    // Another process may have been first.
+    // Another process may have added them first.
     const after = await searchAttributesOf(connection, namespace);
     return after.missing.length === 0 ? after : { ...after, reason: messageOf(error) };
   }
@@ -75,7 +76,6 @@ export async function registerSearchAttributes(
   }
 }
 
-/** Tells an operator how to fix a registration that is not usable. */
 export function registrationCure({ missing, mistyped }: Registration, namespace: string): string {
   if (mistyped.length > 0)
     return (

@@ -1,4 +1,4 @@
-/** Calls the lineage workflows: updates, signals and queries, with their failures explained. */
+/** Calls the lineage workflows by updates, signals and queries, and explains their failures. */
 import {
   Client,
   Connection,
@@ -49,20 +49,23 @@ import {
   undoUpdate,
 } from '../workflows/messages.ts';
 
-/** The wait for an update's answer; later it is requested again, under the same update id. */
+/** Longest wait for an update's answer; it is then requested again under the same update id. */
 const ANSWER_WAIT_MS = 20_000;
 const QUERY_WAIT_MS = 10_000;
 const SIGNAL_WAIT_MS = 10_000;
-/** Without a workflow worker nobody answers; the undo is then sent as a signal, which is kept. */
+/**
+ * Longest wait for an undo's answer. Without a workflow worker the undo is then sent as a signal,
+ * which Temporal keeps.
+ */
 const UNDO_ANSWER_WAIT_MS = 5_000;
 
-/** `left`: no workflow worker answered; the undo waits in the lineage's history for one. */
+/** `left`: no workflow worker answered, so the undo waits in the lineage's history. */
 export type UndoTaken =
   | ({ kind: 'taken' } & UndoAccepted)
   | { kind: 'left'; workflowId: string }
   | { kind: 'refused'; type: string; message: string };
 
-/** `unknown`: the undo has no workflow yet: it waits, or was never requested. */
+/** `unknown`: the undo has no workflow; it still waits or was never requested. */
 export type UndoProgress =
   | { kind: 'ended'; result: UndoResult }
   | { kind: 'failed'; reason: string }
@@ -111,7 +114,7 @@ export class TemporalLineages {
   }
 
   /**
-   * Hands a chunk to the lineage, which is started if necessary. Never throws: an outage is an
+   * Sends a chunk to the lineage, which is started if necessary. Never throws: an outage is an
    * answer. Repetitions with the same `attempt` get the first one's answer.
    */
   async accept(
@@ -122,13 +125,15 @@ export class TemporalLineages {
   ): Promise<AcceptAnswer> {
     try {
       const deadline = Date.now() + ANSWER_WAIT_MS;
-      // A chunk without a run is never refused for want of room, so every start of a sender would
+      // A chunk without a run is never refused for lack of room, so every start of a sender would
+      // add to a full buffer.
       // add to a full buffer.
       const run =
         chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
       const acceptance = await this.client.withDeadline(deadline, () =>
         this.client.workflow.executeUpdateWithStart(acceptUpdate, {
           // The same for every try of these records, so that a lost answer does not make a second
+          // chunk.
           // chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
           args: [{ ...chunk, run }],
@@ -150,24 +155,24 @@ export class TemporalLineages {
     }
   }
 
-  /** Returns a lineage's status; null where it was never started. Needs a workflow worker. */
+  /** Returns a lineage's status; null if it was never started. Needs a workflow worker. */
   async status(lineage: string, waitMs = QUERY_WAIT_MS): Promise<LineageStatus | null> {
     const handle = this.client.workflow.getHandle(lineageWorkflowId(lineage));
     return await this.#call(waitMs, () => handle.query(statusQuery)).catch(nullIfUnknown);
   }
 
-  /** Sets the lineage's settings from the next batch on; starts the lineage if necessary. */
+  /** Changes the settings from the next batch on; starts the lineage if necessary. */
   async configure(lineage: string, settings: LineageSettings): Promise<void> {
     await this.#signalWithStart(lineage, settings, configureSignal, settings).catch(this.#raise);
   }
 
-  /** Registers the missing search attributes and says whether workflows may carry them. */
+  /** Registers missing search attributes and returns whether workflows may use them. */
   async registerSearchAttributes(): Promise<Registration> {
     const { namespace } = this.client.options;
     return await registerSearchAttributes(this.connection, namespace).catch(this.#raise);
   }
 
-  /** Starts a batch of what waits. */
+  /** Starts a batch of the waiting revisions. */
   async flush(lineage: string): Promise<void> {
     await this.#signal(lineage, flushSignal);
   }
@@ -181,12 +186,14 @@ export class TemporalLineages {
     await this.#signal(lineage, resumeSignal);
   }
 
-  /** For a corrections topic that was deleted and created again, whose offsets begin anew. */
+  /**
+   * Needed for a corrections topic that was deleted and created again, since its offsets restart.
+   */
   async forgetPositions(lineage: string): Promise<void> {
     await this.#signal(lineage, forgetPositionsSignal);
   }
 
-  /** Hands an undo to the lineage, which is started if necessary. Repeating it has no effect. */
+  /** Sends an undo to the lineage, which is started if necessary. Repeating it has no effect. */
   async undo(lineage: string, settings: LineageSettings, order: UndoOrder): Promise<UndoTaken> {
     try {
       const accepted = await this.client.withDeadline(Date.now() + UNDO_ANSWER_WAIT_MS, () =>
@@ -255,7 +262,7 @@ export class TemporalLineages {
     });
   }
 
-  /** The lineage's latest run; null where it was never started. */
+  /** Returns the lineage's latest run; null if it was never started. */
   async #runOf(lineage: string): Promise<string | null> {
     const handle = this.client.workflow.getHandle(lineageWorkflowId(lineage));
     return await handle.describe().then(({ runId }) => runId, nullIfUnknown);
@@ -270,7 +277,7 @@ export class TemporalLineages {
     throw isAnswer ? error : this.explained(error);
   };
 
-  /** Turns an error of `client` into a refusal with its fix, or names what failed. */
+  /** Turns an error of `client` into a refusal with its fix, or names the failed call. */
   explained(error: unknown): unknown {
     const refusal = refusalOf(error, this.channel);
     if (refusal !== null) return refusal;
@@ -304,7 +311,7 @@ export class TemporalLineages {
 
 type LineageWorkflow = (input: LineageInput) => Promise<void>;
 
-/** The workflow's own refusal of an update; null for another failure. */
+/** Returns the workflow's own refusal of an update; null for another failure. */
 function updateRefusal(error: unknown): ApplicationFailure | null {
   const cause = error instanceof WorkflowUpdateFailedError ? error.cause : null;
   return cause instanceof ApplicationFailure ? cause : null;
@@ -336,7 +343,7 @@ function isUnanswered(error: unknown): boolean {
 const DEADLINE_EXCEEDED = 4;
 const FAILED_PRECONDITION = 9;
 
-/** How clients and workers authenticate with these options. */
+/** Returns how clients and workers authenticate with these options. */
 export function temporalChannel(options: Pick<ConnectionOptions, 'tls' | 'apiKey'>): Channel {
   const { tls } = options;
   return {

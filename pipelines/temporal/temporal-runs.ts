@@ -1,6 +1,6 @@
 /**
- * Runs of workflows in Temporal: their list, status and histories. Payloads are not decoded, so
- * that no keys are needed. Throws the client's own errors.
+ * Lists workflow runs in Temporal and reads their status and histories. Payloads are not decoded,
+ * so no keys are needed. Throws the client's own errors.
  */
 import type { Client } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
@@ -19,7 +19,6 @@ export type ProtoFailure = proto.temporal.api.failure.v1.IFailure;
 export interface WorkflowRun {
   workflowId: string;
   runId: string;
-  /** The workflow's type. */
   type: string;
   /** RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, TIMED_OUT. */
   status: string;
@@ -32,9 +31,9 @@ export interface WorkflowRun {
 export interface PendingActivity {
   activity: string;
   taskQueue: string | null;
-  /** 1 at first. */
+  /** 1 for the first attempt. */
   attempt: number;
-  /** A worker is running it. */
+  /** Whether a worker is running it. */
   started: boolean;
   /** Milliseconds since 1970. */
   scheduledAt: number | null;
@@ -49,7 +48,7 @@ const PAGE_RUNS_MAX = 100;
 const HISTORY_PAGES_MAX = 1_000;
 const GRPC_NOT_FOUND = 5;
 
-/** The query for a lineage's workflows: itself, its batches and its undos. */
+/** Returns the query for a lineage's workflows: itself, its batches and its undos. */
 export function workflowsOf(lineage: string): string {
   const itself = `WorkflowId = ${quoted(lineageWorkflowId(lineage))}`;
   return `(${itself} OR ${batchesOf(lineage)} OR ${undosOf(lineage)})`;
@@ -63,7 +62,7 @@ export function undosOf(lineage: string): string {
   return `WorkflowId STARTS_WITH ${quoted(`undo/${lineage}/`)}`;
 }
 
-/** Returns the lineage that a workflow belongs to, or null. */
+/** Returns the lineage of a workflow, or null. */
 export function lineageOfWorkflow(workflowId: string): string | null {
   return (
     /^(?:lineage\/([^/]+)|(?:edit-batch|undo)\/([^/]+)\/[^/]+)$/
@@ -82,7 +81,7 @@ export function workflowOfBatch(lineage: string, batchId: string): string | null
 export class TemporalRuns {
   constructor(private readonly client: Client) {}
 
-  /** Lists the runs that a visibility query finds, those that ended last first. */
+  /** Lists the runs that match a visibility query, last ended first. */
   async *list(query: string, runsMax = Number.MAX_SAFE_INTEGER): AsyncIterable<WorkflowRun> {
     let nextPageToken: Uint8Array | null = null;
     let given = 0;
@@ -143,7 +142,7 @@ export class TemporalRuns {
     };
   }
 
-  /** Returns when a worker last polled a queue; null where none did in the last minutes. */
+  /** Returns the last time that a worker polled a queue; null if none did in the last minutes. */
   async lastAsked(taskQueue: string, kind: 'workflow' | 'activity'): Promise<number | null> {
     const { TASK_QUEUE_TYPE_WORKFLOW, TASK_QUEUE_TYPE_ACTIVITY } =
       proto.temporal.api.enums.v1.TaskQueueType;
@@ -188,12 +187,12 @@ export class TemporalRuns {
 
 type Call<Answer> = (client: Client, namespace: string) => Promise<Answer>;
 
-/** Writes a history as Temporal's own tools do, without white space. */
+/** Serialises a history as Temporal's own tools do, without white space. */
 export function jsonOfHistory(history: History): string {
   return JSON.stringify(JSON.parse(historyToJSON(history)));
 }
 
-/** Tells whether Temporal does not know the run, or has forgotten it. */
+/** Tells whether Temporal never knew the run, or has deleted it. */
 function isNotFound(error: unknown): boolean {
   return (
     error instanceof Error &&

@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 
 /**
  * Bundles the workflows as one script for their sandbox. That takes a second or two, so the bundle
- * is kept in `folder`, where one is given, under a hash of its sources. The workflows use the
- * worker's failure converter, where it has one.
+ * is kept in `folder`, if one is given, under a hash of its sources. The workflows use the worker's
+ * failure converter, if it has one.
  */
 export async function bundleWorkflows(
   folder: string | null = null,
@@ -24,10 +24,10 @@ export async function bundleWorkflows(
 }
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** Folders that the workflows may import from; the import rules of the project say so. */
+/** Folders that the workflows may import from, according to the project's import rules. */
 const SOURCES = ['pipelines', 'schemas'];
 
-/** Reads a kept bundle; null where its hash differs: a power cut can cut a file short. */
+/** Reads a kept bundle; null if its hash differs, since a power cut can truncate a file. */
 async function readKept(file: string): Promise<{ code: string } | null> {
   try {
     const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as Record<string, string>;
@@ -47,8 +47,8 @@ async function bundle(failureConverterPath: string | undefined): Promise<{ code:
 }
 
 /**
- * SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths
- * count: they are in the bundle.
+ * Returns the SHA-256, hexadecimal, of the sources' names and contents and of every package's
+ * version. Paths are included because the bundle contains them.
  */
 async function identityOfSources(failureConverterPath: string | undefined): Promise<string> {
   const names: string[] = [];
@@ -73,7 +73,7 @@ async function keep(folder: string, name: string, { code }: { code: string }): P
     for (const other of await readdir(folder))
       if (other.endsWith('.json') && other !== name) await rm(join(folder, other), { force: true });
   } catch {
-    // It is then made again next time.
+    // The bundle is then made again next time.
   }
 }
 

@@ -1,19 +1,19 @@
 /**
- * Runs a workflow again from a point of its history: earlier steps keep their results, later ones
- * are done again. The activities are idempotent, so a step that was done returns what it did.
+ * Resets a workflow to a point of its history: earlier steps keep their results, later ones run
+ * again. The activities are idempotent, so a step that was completed returns its first result.
  */
 import { WorkflowFailedError, type Client } from '@temporalio/client';
 import proto from '@temporalio/proto';
 import { millisecondsOf } from './history-timeline.ts';
 import type { History } from './temporal-runs.ts';
 
-/** A workflow task that a run may be reset to; the run then decides it again. */
+/** A workflow task to which a run may be reset; the run then decides it again. */
 export interface ResetPoint {
   /** The completed workflow task. */
   eventId: number;
   /** Milliseconds since 1970. */
   at: number;
-  /** The activities, children and timers that it started, or the workflow's end. */
+  /** The activities, children and timers that the task started, or the workflow's end. */
   does: string[];
 }
 
@@ -21,7 +21,7 @@ const { EventType, ResetReapplyType } = proto.temporal.api.enums.v1;
 const CALL_WAIT_MS = 20_000;
 const FOLLOW_EVERY_MS = 500;
 
-/** Every point to which the run may be reset, in order. */
+/** Returns every point to which the run may be reset, in order. */
 export function resetPointsOf({ events }: History): ResetPoint[] {
   const points = new Map<string, ResetPoint>();
   for (const event of events ?? []) {
@@ -39,7 +39,7 @@ export function resetPointsOf({ events }: History): ResetPoint[] {
   return [...points.values()];
 }
 
-/** Steps by which a point may be named, and the activities that they are. */
+/** Names of steps that identify a point, with their activities. */
 export const RESET_STEPS: Readonly<Record<string, readonly string[]>> = {
   plan: ['planBatch', 'planUndo'],
   targets: ['computeTargets'],
@@ -49,7 +49,7 @@ export const RESET_STEPS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * Finds a point by an event's id or a step's name: the first that plans, the last of other steps.
+ * Finds a point by an event's id or a step's name: for `plan` the first, for other steps the last.
  */
 export function resetPointNamed(points: readonly ResetPoint[], to: string): ResetPoint | null {
   if (to === 'beginning') return points[0] ?? null;

@@ -1,11 +1,11 @@
-/** The activities as the workflows call them. */
+/** The activities, as proxies that the workflows call. */
 import { proxyActivities, type RetryPolicy } from '@temporalio/workflow';
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import type { EditActivities, LedgerActivities } from '../../activities/index.ts';
 import { NOT_WORTH_A_RETRY } from '../../schemas/failures.ts';
 import { editTaskQueue } from './contract.ts';
 
-/** Without a limit: an outage passes, and a correction must not be given up for one. */
+/** Retries without a limit: an outage passes, and must not cost a correction. */
 const RETRY: RetryPolicy = {
   initialInterval: '1 second',
   backoffCoefficient: 2,

@@ -1,4 +1,4 @@
-/** Sends a lineage's alerts beside its other work: one that fails holds nothing up. */
+/** Sends a lineage's alerts in parallel with its other work; a failed alert delays nothing. */
 import { log, proxyActivities } from '@temporalio/workflow';
 import type { AlertActivities } from '../../activities/alert.ts';
 import type { Alert } from '../../schemas/alert.ts';
@@ -10,7 +10,7 @@ const ALERTS_AT_ONCE_MAX = 4;
 const { alert: tell } = proxyActivities<AlertActivities>({
   startToCloseTimeout: '1 minute',
   heartbeatTimeout: '10 seconds',
-  // The run cannot be continued as a new one before: it may not take longer than a night's outage
+  // The run cannot continue as new before the alert is sent, so the wait is limited.
   // is worth.
   scheduleToCloseTimeout: '1 hour',
   retry: {
@@ -31,7 +31,7 @@ export class AlertTeller {
     return this.#telling === 0 && !this.state.alertsWait;
   }
 
-  /** Begins to tell what waits. */
+  /** Starts sending the waiting alerts. */
   tell(): void {
     while (this.state.alertsWait && this.#telling < ALERTS_AT_ONCE_MAX)
       void this.#tellOne(this.state.takeAlert()!);

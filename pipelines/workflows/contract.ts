@@ -1,4 +1,4 @@
-/** The names, bounds and types that the workflows share with those who start and ask them. */
+/** Names, bounds and types that the workflows share with their clients. */
 import type { FactRevision, KafkaPosition } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/outcome.ts';
 import type { HeadReference } from '../../schemas/editing.ts';
@@ -12,14 +12,14 @@ export const LINEAGE_WORKFLOW = 'lineage';
 export const EDIT_BATCH_WORKFLOW = 'editBatch';
 export const UNDO_WORKFLOW = 'undo';
 
-/** Failure types with which `accept` refuses; nothing is written to the history then. */
+/** Failure types with which `accept` refuses; the history then gets no event. */
 export const BUFFER_FULL = 'BufferFull';
 export const CHUNK_UNSOUND = 'ChunkUnsound';
 /** The partition ends before offsets that were taken from it: the topic was created again. */
 export const TOPIC_RECREATED = 'TopicRecreated';
 /**
- * Records lie between what the workflow has and the chunk. The failure's detail is the last offset
- * it has, -1 for none.
+ * Records are missing between the workflow's last record and the chunk. The failure's detail is the
+ * workflow's last offset, -1 for none.
  */
 export const RECORDS_MISSING = 'RecordsMissing';
 /** Failure types with which `undo` refuses. */
@@ -27,7 +27,7 @@ export const UNDOS_FULL = 'UndosFull';
 export const UNDO_UNSOUND = 'UndoUnsound';
 
 /**
- * The search attributes by which Temporal's page and lists find workflows. Used where the lineage's
+ * The search attributes by which Temporal's page and lists find workflows. Used if the lineage's
  * settings say that they are registered. Temporal never encrypts them.
  */
 export const SEARCH_ATTRIBUTES = {
@@ -38,18 +38,18 @@ export const SEARCH_ATTRIBUTES = {
 } as const;
 
 export const CHUNK_REVISIONS_MAX = 100;
-/** Undos of a lineage that wait their turn. */
+/** Undos of a lineage that may wait at the same time. */
 export const UNDOS_WAITING_MAX = 10;
 /** Results of undos that a lineage remembers. */
 export const UNDOS_REMEMBERED_MAX = 10;
-/** Bytes are those of `jsonBytes`. One record of 64 KiB is at most 394 KB of it. */
+/** Bytes as `jsonBytes` counts them. One record of 64 KiB is at most 394 KB of it. */
 export const CHUNK_BYTES_MAX = 400_000;
 export const BATCH_BYTES_MAX = 400_000;
 /** Together with a held batch it stays below Temporal's 2 MB for one payload. */
 export const BUFFER_BYTES_CEILING = 1_500_000;
 export const CARRIED_BYTES_MAX = 1_950_000;
 
-/** Bytes of a value as JSON in UTF-8, which is what Temporal stores and bounds. */
+/** Returns the bytes of a value as JSON in UTF-8, which is what Temporal stores and bounds. */
 export function jsonBytes(value: unknown): number {
   return new TextEncoder().encode(JSON.stringify(value)).length;
 }
@@ -66,17 +66,19 @@ export function undoWorkflowId(lineage: string, requestId: string): string {
   return `undo/${lineage}/${requestId}`;
 }
 
-/** Names what an undo stages and the version that it makes, as a batch's id does. */
+/** Returns the batch id of an undo, for its staging and its version. */
 export function undoBatchId(requestId: string): string {
   return `undo-${requestId}`;
 }
 
-/** The alias move that begins a rollback, and that the rollback's undo takes back at its end. */
+/**
+ * Returns the id of the alias move that begins a rollback, and that its undo reverses at the end.
+ */
 export function rollbackMoveId(requestId: string): string {
   return `rollback:${requestId}`;
 }
 
-/** The queue of the activities that need the model. */
+/** Returns the queue of the activities that need the model. */
 export function editTaskQueue(lineage: string): string {
   return `edit-${lineage}`;
 }
@@ -90,13 +92,13 @@ export interface RevisionChunk {
   partition: number;
   firstOffset: string;
   throughOffset: string;
-  /** The next offset that the broker will give, when the records were read. */
+  /** The next offset that the broker would assign, at the time of reading. */
   endOffset: string;
-  /** Where reading began: from here to `firstOffset` there is no other revision. */
+  /** The offset at which reading began: there is no other revision from here to `firstOffset`. */
   readFrom: string;
   /**
-   * The run that the sender knows: one that knows another run is not refused for want of room. Null
-   * where the lineage was never started.
+   * The run that the sender knows; null if the lineage was never started. A sender that knows
+   * another run is not refused for lack of room.
    */
   run: string | null;
   revisions: FactRevision[];
@@ -104,15 +106,15 @@ export interface RevisionChunk {
 
 export interface Acceptance {
   /**
-   * The workflow has everything of the partition up to here. It may be less than the chunk's own
-   * end: a chunk sent again under the same update id gets the first one's answer, and it may have
-   * grown since.
+   * The workflow has everything of the partition through this offset. It may be less than the
+   * chunk's own end: a chunk that grew and was sent again under the same update id gets the first
+   * one's answer.
    */
   throughOffset: string;
   accepted: number;
   redelivered: number;
   waiting: number;
-  /** The run that has them. */
+  /** The run that took the records. */
   run: string;
 }
 
@@ -120,7 +122,10 @@ export interface LineageInput {
   lineage: string;
   settings: LineageSettings;
   carried: Carried | null;
-  /** Continues as new after so many events, before the server suggests it: for drills and tests. */
+  /**
+   * Events after which the run continues as new, before the server suggests it. For drills and
+   * tests.
+   */
   historyEventsMax?: number;
 }
 
@@ -129,30 +134,30 @@ export interface CutBatch {
   sequence: number;
   batchId: string;
   revisions: FactRevision[];
-  /** Decided when the batch was cut; announced by it. */
+  /** Outcomes decided when the batch was cut; the batch announces them. */
   settled: Outcome[];
-  /** Times it was started; more than one after a failure. */
+  /** Number of starts; more than one after a failure. */
   attempts: number;
   startedAt: number;
   /** The reason to quarantine its revisions, once its tries are used up. */
   givenUp?: string;
 }
 
-/** An operator's undo; a workflow of its own carries it out, between two batches. */
+/** An operator's undo. Its own workflow carries it out, between two batches. */
 export interface UndoOrder {
   request: UndoRequest;
   /**
    * The alias that was moved first (`rollbackMoveId`) and follows HEAD again when the undo is done;
-   * null: none.
+   * null for none.
    */
   releaseAlias: string | null;
 }
 
 export interface UndoAccepted {
   workflowId: string;
-  /** Undos before it. */
+  /** Number of undos before it. */
   waiting: number;
-  /** The lineage had it before: it is not done twice. */
+  /** Whether the lineage had it before; it is not done twice. */
   known: boolean;
 }
 
@@ -162,7 +167,7 @@ export interface UndoInput extends UndoOrder {
   findable: boolean;
 }
 
-/** How an undo ended. */
+/** The result of an undo. */
 export interface UndoEnded {
   id: string;
   target: UndoTarget;
@@ -170,7 +175,7 @@ export interface UndoEnded {
   /** `failed`: its workflow ended without a result. */
   kind: UndoResult['kind'] | 'failed';
   version: number | null;
-  /** The reason that nothing was done; null where something was. */
+  /** The reason that nothing was done; null if something was. */
   reason: string | null;
   endedAt: number;
 }
@@ -198,17 +203,17 @@ export interface LineageStatus {
   lineage: string;
   waiting: number;
   waitingBytes: number;
-  /** When the oldest waiting revision came in; null where none waits. */
+  /** Arrival of the oldest waiting revision; null without any. */
   waitingSince: number | null;
   running: (HeldBatch & { startedAt: number }) | null;
-  /** As the last batch left it; null before the first. */
+  /** HEAD after the last batch; null before the first. */
   head: HeadReference | null;
   /** The last offset taken, by `<topic>-<partition>`. */
   highWater: Record<string, string>;
   outcomes: OutcomeCounts;
   batches: number;
   frozen: Frozen | null;
-  /** A batch that failed and is kept; null where there is none, or where it runs. */
+  /** A batch that failed and is kept; null while it runs or without one. */
   held: HeldBatch | null;
   undos: { running: UndoSummary | null; waiting: UndoSummary[]; ended: UndoEnded[] };
   settings: LineageSettings;

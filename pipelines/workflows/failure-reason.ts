@@ -7,12 +7,12 @@ import {
 
 const REASON_CHARACTERS_MAX = 500;
 
-/** The innermost message of a failure, for an outcome's reason. */
+/** Returns the innermost message of a failure, for an outcome's reason. */
 export function reasonOf(error: unknown): string {
   return (rootCause(error) ?? String(error)).slice(0, REASON_CHARACTERS_MAX);
 }
 
-/** The class of the failure that an activity gave up with, for programs. */
+/** Returns the class of an activity's final failure, for programs. */
 export function failureTypeOf(error: unknown): string {
   let cause: unknown = error;
   while (

@@ -1,7 +1,7 @@
 /**
- * Shows workflows on Temporal's own page and lists, and lets them be found there. Search attributes
- * and memo are written only where the settings say `findable`; the details of what a workflow does
- * are not part of its history and are always shown.
+ * Shows workflows on Temporal's own page and lists, and makes them searchable there. Search
+ * attributes and memo are written only if the settings say `findable`. The details of a workflow's
+ * progress are not part of its history and are always shown.
  */
 import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
 import { upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
@@ -15,7 +15,7 @@ import {
 } from './contract.ts';
 
 const CORRECTIONS_MAX = 100;
-/** Temporal takes 2,048 bytes for one search attribute. */
+/** Bound of the ids in one attribute; Temporal allows 2,048 bytes. */
 const CORRECTIONS_BYTES_MAX = 1_900;
 /** The bound of Temporal's databases. */
 const KEYWORD_CHARACTERS_MAX = 255;
@@ -28,7 +28,7 @@ const CORRECTIONS = defineSearchAttributeKey(
   SEARCH_ATTRIBUTES.ErrataCorrections,
 );
 
-/** The search attributes that a batch's or an undo's workflow is started with. */
+/** Returns the search attributes with which a batch's or an undo's workflow is started. */
 export function attributesAtStart(
   lineage: string,
   ids: readonly string[] = [],
@@ -40,7 +40,7 @@ export function attributesAtStart(
   ];
 }
 
-/** Updates the lineage's search attributes where they have changed. */
+/** Updates the lineage's search attributes if they changed. */
 export function findLineage(lineage: string, version: number | null): void {
   const { typedSearchAttributes: present } = workflowInfo();
   const attributes: SearchAttributePair[] = [];
@@ -65,7 +65,7 @@ export function findUndo(result: UndoResult): void {
   ]);
 }
 
-/** The first ids that fit into one attribute. */
+/** Returns the first ids that fit into one attribute. */
 function findableIds(ids: readonly string[]): string[] {
   const findable: string[] = [];
   let bytes = '[]'.length;
@@ -77,7 +77,7 @@ function findableIds(ids: readonly string[]): string[] {
   return findable;
 }
 
-/** "10 revisions: 9 committed in version 12, 1 quarantined". */
+/** Returns for example "10 revisions: 9 committed in version 12, 1 quarantined". */
 export function batchInWords({ versions, outcomes }: EditBatchResult): string {
   const parts = statusesIn(outcomes).map((status) => {
     const words = `${outcomes[status]} ${status.toLowerCase().replaceAll('_', ' ')}`;

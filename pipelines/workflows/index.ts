@@ -1,4 +1,4 @@
-/** The workflows, under the names they are started by. */
+/** Exports the workflows under the names by which they are started. */
 export { editBatch } from './edit-batch.ts';
 export { lineage } from './lineage.ts';
 export { undo } from './undo.ts';

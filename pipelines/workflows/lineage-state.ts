@@ -1,6 +1,6 @@
 /**
- * The state of a lineage workflow and its decisions. It neither waits nor calls: the workflow does.
- * Times are milliseconds since 1970 by the workflow's clock.
+ * The state of a lineage workflow and its decisions, without waits or calls, which the workflow
+ * makes. Times are milliseconds since 1970 by the workflow's clock.
  */
 import type { Alert } from '../../schemas/alert.ts';
 import type { FactRevision } from '../../schemas/correction.ts';
@@ -32,9 +32,9 @@ import {
 import { chunkFaultOf } from './message-faults.ts';
 import { UndoQueue } from './undo-queue.ts';
 
-/** The wait between two looks whether an earlier run's batch or undo has ended. */
+/** Interval of checks whether an earlier run's batch or undo has ended. */
 export const BUSY_WAIT_MS = 2_000;
-/** Alerts that wait to be sent; of more the oldest are dropped. */
+/** Most alerts that wait to be sent; the oldest are dropped first. */
 const ALERTS_WAITING_MAX = 20;
 
 export interface NextStep {
@@ -45,7 +45,7 @@ export interface NextStep {
 interface ChunkRefusal {
   type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED | typeof RECORDS_MISSING;
   message: string;
-  /** The last offset of the partition that the lineage has, where that is the reason. */
+  /** The last offset of the partition that the lineage has, if that is the reason. */
   throughOffset?: string;
 }
 
@@ -84,12 +84,12 @@ export class LineageState {
   }
 
   /**
-   * Returns why this run does not take a chunk now, or null. An empty buffer takes any sound chunk,
-   * so that nothing is refused for ever.
+   * Returns the reason that this run refuses a chunk now, or null. An empty buffer takes any sound
+   * chunk, so no chunk is refused for ever.
    *
-   * After a reset the run receives again what it took before, and a refusal then would leave a
-   * history that cannot be replayed. So a full buffer refuses only a sender that knows this run,
-   * which no sender does before the reset.
+   * After a reset the run receives again the chunks that it took before, and a refusal then would
+   * leave a history that cannot be replayed. So a full buffer refuses only a sender that knows this
+   * run, which no sender does before the reset.
    */
   refusalOf(chunk: RevisionChunk, run: string): ChunkRefusal | null {
     const chunkBytes = jsonBytes(chunk);
@@ -97,7 +97,7 @@ export class LineageState {
     if (fault !== null) return { type: CHUNK_UNSOUND, message: fault };
     const through = this.#highWater.get(partitionKey(chunk)) ?? -1n;
     if (through >= BigInt(chunk.endOffset)) {
-      // Taken as redelivered, its records would be dropped without a word.
+      // Accepting it as a redelivery would silently drop its records.
       return {
         type: TOPIC_RECREATED,
         message:
@@ -106,7 +106,7 @@ export class LineageState {
       };
     }
     if (through + 1n < BigInt(chunk.readFrom)) {
-      // Taken, it would hide that they were lost, to a reset or with an earlier workflow.
+      // Accepting it would hide the loss of records, by a reset or with an earlier workflow.
       const before = BigInt(chunk.readFrom) - 1n;
       return {
         type: RECORDS_MISSING,
@@ -121,7 +121,7 @@ export class LineageState {
     return message === null ? null : { type: BUFFER_FULL, message };
   }
 
-  /** Takes the revisions of the chunk that were not taken before. */
+  /** Takes those revisions of the chunk that were not taken before. */
   accept(chunk: RevisionChunk, now: number): Omit<Acceptance, 'run'> {
     const fresh = this.#freshOf(chunk);
     for (const revision of fresh) {
@@ -149,7 +149,7 @@ export class LineageState {
     this.#flushAsked = this.#waiting.length > 0;
   }
 
-  /** Stops starting batches until `resume`; what runs is finished and the buffer fills. */
+  /** Starts no batch until `resume`; the running one is finished and the buffer fills. */
   freeze(reason: string, now: number): void {
     this.#frozen ??= { since: now, reason };
   }
@@ -163,13 +163,13 @@ export class LineageState {
     }
   }
 
-  /** For a topic that was created again. Revisions taken from the old one stay. */
+  /** Needed for a topic that was created again. Revisions taken from the old one stay. */
   forgetPositions(): void {
     this.#highWater.clear();
   }
 
   /**
-   * Returns what is to be done next, whatever the time; null: nothing before a message comes. Undos
+   * Returns the next step, even if it is not due yet; null if only a message can bring one. Undos
    * go first, and also while the lineage is frozen: a freeze stops batches, not operators.
    */
   nextStep(): NextStep | null {
@@ -185,7 +185,7 @@ export class LineageState {
     this.undos.settled(result, now);
   }
 
-  /** Cuts the next batch, or takes the held one again. Call when it is due. */
+  /** Cuts the next batch, or takes the held one again. Call it when a batch is due. */
   startBatch(now: number): CutBatch {
     const batch = this.#held ?? this.#cut(now);
     batch.attempts++;
@@ -215,9 +215,9 @@ export class LineageState {
   }
 
   /**
-   * The batch's workflow ended without settling it: the batch is kept whole and tried again. When
-   * its tries are used up the lineage is frozen, or its revisions are quarantined, which is one try
-   * more; when that fails as well the lineage is frozen.
+   * Handles the end of a batch's workflow that did not settle it. The batch is kept whole and tried
+   * again. When its tries are used up, the lineage is frozen, or its revisions are quarantined in
+   * one more try. If that fails as well, the lineage is frozen.
    */
   batchFailed(reason: string, now: number): void {
     this.#running = false;
@@ -235,7 +235,7 @@ export class LineageState {
     } else this.#freezeOver(batch, `batch ${batchId} failed ${attempts} times: ${reason}`, now);
   }
 
-  /** An earlier run's workflow of the batch is still at work: waits, and counts no attempt. */
+  /** Waits for an earlier run's workflow of the batch, and counts no attempt. */
   batchBusy(now: number): void {
     this.#running = false;
     this.#held!.attempts--;

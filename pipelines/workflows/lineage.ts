@@ -54,7 +54,8 @@ export async function lineage(input: LineageInput): Promise<void> {
   const state = new LineageState(input);
   const alerts = new AlertTeller(state);
   handleMessages(state);
-  // A cancelled lineage would lose what waits in its buffer, whose offsets Kafka has seen
+  // Cancelling a lineage would lose the revisions in its buffer, whose offsets are committed in
+  // Kafka. It is frozen instead.
   // committed: it is frozen instead.
   void CancellationScope.current().cancelRequested.catch(() =>
     state.freeze(
@@ -172,7 +173,7 @@ async function runUndo(state: LineageState): Promise<void> {
   }
 }
 
-/** How a child workflow is named and found. */
+/** The name and search attributes of a child workflow. */
 interface ChildDescription {
   workflowId: string;
   corrections: readonly string[];
@@ -189,15 +190,15 @@ async function runChild<Input extends { lineage: string; findable: boolean }, Re
   return await executeChild<(input: Input) => Promise<Result>>(type, {
     workflowId,
     args: [input] as never,
-    // A lineage that is terminated leaves its child to finish what it announced to do.
+    // If the lineage is terminated, its child still finishes its work.
     parentClosePolicy: ParentClosePolicy.ABANDON,
     ...(input.findable ? { typedSearchAttributes, memo, staticSummary } : {}),
   });
 }
 
 /**
- * Waits until the next step is due, or until a message changes it. Only the timer may say that time
- * has come: a refused update wakes the workflow and leaves nothing in the history, so that a
+ * Waits until the next step is due, or until a message changes it. Only the timer may decide that
+ * the time has come. A refused update wakes the workflow and leaves nothing in the history, so a
  * decision by the clock at that moment could not be replayed.
  */
 async function untilSomethingChanges(
@@ -220,7 +221,7 @@ function isSameStep(a: NextStep | null, b: NextStep | null): boolean {
   return a?.kind === b?.kind && a?.dueAt === b?.dueAt;
 }
 
-/** Shows on Temporal's own page what the lineage does. */
+/** Shows the lineage's progress on Temporal's own page. */
 function showDetails(state: LineageState): void {
   setCurrentDetails(lineageInWords(state.status()));
 }
@@ -228,7 +229,8 @@ function showDetails(state: LineageState): void {
 function mayContinueAsNew(state: LineageState, alerts: AlertTeller, input: LineageInput): boolean {
   const { continueAsNewSuggested, historyLength } = workflowInfo();
   const isLong = continueAsNewSuggested || historyLength >= (input.historyEventsMax ?? Infinity);
-  // Too much to carry is carried later: batches shrink it, and the buffer's bound keeps it from
+  // A state that is too large is carried later: batches shrink it, and the buffer's bound limits
+  // its growth.
   // growing.
   return (
     isLong &&

@@ -1,6 +1,6 @@
 /**
- * Checks the messages of a lineage workflow, which anybody may send who may write to the namespace.
- * By hand: the sandbox is spared a validation library for a few fields.
+ * Checks the messages of a lineage workflow, which anybody with write access to the namespace may
+ * send. Written by hand, to keep a validation library for a few fields out of the sandbox.
  */
 import { topicsOf } from '../kafka/topics.ts';
 import {
@@ -35,7 +35,7 @@ export function chunkFaultOf(lineage: string, chunk: RevisionChunk, bytes: numbe
 const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 const REASON_CHARACTERS_MAX = 1_000;
 const REQUESTED_BY_CHARACTERS_MAX = 200;
-/** The id of a correction or a retraction; a retraction's contains the name of a topic. */
+/** Longest id of a correction or a retraction; a retraction's contains the name of a topic. */
 const CORRECTION_ID_CHARACTERS_MAX = 400;
 const ALIAS_CHARACTERS_MAX = 32;
 

@@ -1,6 +1,6 @@
 /**
  * The messages of a lineage workflow, which the workflow handles and the client sends. Only
- * Temporal's workflow library is imported: the sandbox loads this file.
+ * Temporal's workflow library is imported, since the sandbox loads this file.
  */
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { LineageSettings } from '../../schemas/settings.ts';
@@ -15,15 +15,15 @@ import type {
 /** Takes revisions into the buffer. Refused with a failure type of `contract.ts`. */
 export const acceptUpdate = defineUpdate<Acceptance, [RevisionChunk]>('accept');
 export const undoUpdate = defineUpdate<UndoAccepted, [UndoOrder]>('undo');
-/** The undo without an answer, for when no workflow worker can give one. */
+/** Requests an undo without an answer, for when no workflow worker can give one. */
 export const undoSignal = defineSignal<[UndoOrder]>('undoLater');
-/** Sets the settings from the next batch on. */
+/** Changes the settings from the next batch on. */
 export const configureSignal = defineSignal<[LineageSettings]>('configure');
-/** Starts a batch of what waits, whatever its size and age. */
+/** Starts a batch of the waiting revisions, whatever its size and age. */
 export const flushSignal = defineSignal('flush');
 /** Starts no batch until `resume`, for the reason given. */
 export const freezeSignal = defineSignal<[string]>('freeze');
 export const resumeSignal = defineSignal('resume');
-/** Lets the records of a topic in that was deleted and created again. */
+/** Accepts the records of a topic that was deleted and created again. */
 export const forgetPositionsSignal = defineSignal('forgetPositions');
 export const statusQuery = defineQuery<LineageStatus>('status');

@@ -1,4 +1,4 @@
-/** The undos of a lineage: those that wait, the one under way, and the results of the last ones. */
+/** The undos of a lineage: waiting ones, the running one, and the last results. */
 import type { UndoResult } from '../../schemas/undo.ts';
 import {
   UNDOS_FULL,
@@ -30,7 +30,7 @@ export class UndoQueue {
     return this.#running !== null;
   }
 
-  /** When the oldest undo may start; null where none waits. */
+  /** When the oldest undo may start; null if none waits. */
   get dueAt(): number | null {
     return this.waiting.length === 0 ? null : this.#dueAt;
   }
@@ -59,8 +59,8 @@ export class UndoQueue {
   }
 
   /**
-   * Takes an undo whose sender does not wait for an answer: one that is refused is remembered as
-   * failed, so that its status says why.
+   * Takes an undo whose sender does not wait for an answer. A refused one is remembered as failed,
+   * so that its status gives the reason.
    */
   acceptUnanswered(order: UndoOrder, now: number): void {
     const refusal = this.refusalOf(order);
@@ -69,7 +69,7 @@ export class UndoQueue {
       this.#remember(order, { kind: 'failed', version: null, reason: refusal.message }, now);
   }
 
-  /** Takes the oldest undo. Call when it is due. */
+  /** Takes the oldest undo. Call it when one is due. */
   start(): UndoOrder {
     return (this.#running = this.waiting.shift()!);
   }
@@ -81,12 +81,12 @@ export class UndoQueue {
     this.#end({ kind, version: null, reason: reason.slice(0, REASON_CHARACTERS_MAX) }, now);
   }
 
-  /** The undo's workflow ended without a result: the same id may be sent again. */
+  /** Handles an undo's workflow that ended without a result; the same id may be sent again. */
   failed(reason: string, now: number): void {
     this.#end({ kind: 'failed', version: null, reason }, now);
   }
 
-  /** The undo's workflow of an earlier run is still at work: wait for it. */
+  /** Waits for an earlier run's workflow of the undo. */
   busy(dueAt: number): void {
     this.waiting.unshift(this.#running!);
     this.#running = null;

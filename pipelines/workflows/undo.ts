@@ -1,10 +1,9 @@
 /**
- * `undo/<lineage>/<id>`: takes a version, a correction or everything after a version back, by a
- * version of its own that passes the same probes as a batch. The lineage runs it between two
- * batches.
+ * `undo/<lineage>/<id>`: undoes a version, a correction or all later versions, by a new version
+ * that passes the same probes as a batch. The lineage runs it between two batches.
  *
- * plan, stage, probe, commit, announce. A verdict that fails is a result: nothing was written then.
- * The alias that a rollback moved first is let go once HEAD says what it says, and only then.
+ * Steps: plan, stage, probe, commit, announce. A failed verdict is a result, and nothing was
+ * written then. The alias that a rollback moved is released only once HEAD has the same content.
  */
 import {
   ActivityFailure,
@@ -47,7 +46,7 @@ class Undo {
       result = await this.#untilDecided();
       if (result.kind !== 'refused') await this.#releaseAlias(result);
     } finally {
-      // Also of one that failed or was cancelled: nothing else would take its staging back.
+      // Also needed after a failure or cancellation: nothing else would discard the staging.
       await CancellationScope.nonCancellable(() =>
         ledgerActivities.discard({ lineage: this.input.lineage, batchId: this.#batchId }),
       );
@@ -74,7 +73,7 @@ class Undo {
     );
   }
 
-  /** Stages, probes and, where the verdict is good, commits. */
+  /** Stages, probes and, if the verdict is good, commits. */
   async #attempt(plan: UndoPlan, step: UndoStep): Promise<Attempt> {
     const { request, verdict } = this.input;
     try {
@@ -90,14 +89,14 @@ class Undo {
       if (result.kind === 'head-moved') return 'plan-again';
       return await this.#announced(plan, result, probes);
     } catch (error) {
-      // After a reset: the run before discarded it when it ended.
+      // Occurs after a reset: the run before discarded its staging when it ended.
       if (error instanceof ActivityFailure && failureTypeOf(error) === STAGING_GONE)
         return 'plan-again';
       throw error;
     }
   }
 
-  /** Announces the version; the register has the outcomes of what it touched. */
+  /** Announces the version; the register has the outcomes that it changed. */
   async #announced(
     plan: UndoPlan,
     { version, hash }: { version: number; hash: string },
