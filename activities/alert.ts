@@ -1,7 +1,7 @@
 /**
- * Sends alerts of an unattended lineage to a webhook: one POST of JSON, the same bytes each time. A
- * receiver drops repetitions by `id` and verifies the signature, HMAC-SHA256 of the body under a
- * shared secret.
+ * Sends alerts about an unattended lineage to a webhook: one POST of JSON, with the same bytes each
+ * time. A receiver drops duplicates by `id` and verifies the signature, HMAC-SHA256 of the body
+ * under a shared secret.
  */
 import { createHmac } from 'node:crypto';
 import type { Alert } from '../schemas/alert.ts';
@@ -11,11 +11,11 @@ export type AlertActivities = ReturnType<typeof alertActivities>;
 
 export interface Webhook {
   url: string;
-  /** Null: not signed. */
+  /** Null means unsigned. */
   secret: string | null;
 }
 
-/** A webhook that takes longer is tried again. */
+/** A slower webhook is tried again. */
 const ANSWER_WAIT_MS = 10_000;
 
 export const SIGNATURE_HEADER = 'x-errata-signature';
@@ -30,7 +30,7 @@ export function alertActivities(webhook: Webhook | null) {
       try {
         status = await post(webhook, body);
       } catch (fault) {
-        // The message leaves the address out: many receivers accept it as a password.
+        // The message omits the address, because many receivers treat it as a password.
         throw new AlertUndelivered(alert.id, `the webhook cannot be reached: ${causeOf(fault)}`);
       }
       if (status < 200 || status > 299)
@@ -50,7 +50,7 @@ async function post({ url, secret }: Webhook, body: string): Promise<number> {
   return response.status;
 }
 
-/** The command that resolves it. */
+/** Returns the command that resolves the alert. */
 function fixOf({ kind, lineage, batchId }: Alert): string {
   const commands = {
     frozen: 'resume',

@@ -1,6 +1,6 @@
 /**
- * Registers outcomes and announces them on the topics, each version first, so that a consumer of an
- * outcome finds its version. A version whose batch was cut off is announced by the next call.
+ * Registers outcomes and announces them on the topics. Each version comes first, so that a consumer
+ * of an outcome finds its version. If a batch was interrupted, the next call announces its version.
  */
 import type { Outcome } from '../schemas/outcome.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
@@ -30,8 +30,8 @@ export function announceActivities({
 }) {
   return {
     /**
-     * Returns the outcomes as registered: an id that was decided before keeps its outcome. May
-     * announce the same thing twice, each time with the same bytes under the same key.
+     * Returns the outcomes as registered: an id that was decided earlier keeps its outcome. A
+     * repeated announcement has the same bytes and the same key.
      */
     async announce({ lineage, outcomes, version }: AnnounceStep): Promise<Outcome[]> {
       const log = versions.log(lineage);

@@ -1,6 +1,6 @@
 /**
- * The heartbeat of a long step: Temporal learns soon that a worker died, and the worker that its
- * step was cancelled. The model works in a thread of its own, so the event loop is free meanwhile.
+ * The heartbeat of a long step. Temporal learns quickly that a worker died, and the worker learns
+ * that its step was cancelled. The model has its own thread, so the event loop stays free.
  */
 import { asyncLocalStorage, type Context } from '@temporalio/activity';
 
@@ -9,9 +9,9 @@ const BEAT_EVERY_MS = 2_000;
 
 export interface Heartbeat {
   /**
-   * Waits for the work and beats meanwhile with the latest details. Throws `CancelledFailure` as
-   * soon as the step is cancelled or its worker shuts down: the model may work on for a while, but
-   * Temporal can already try elsewhere.
+   * Waits for the work while sending heartbeats with the latest details. Throws `CancelledFailure`
+   * as soon as the step is cancelled or its worker shuts down. The model may work on for a while,
+   * but Temporal can already retry elsewhere.
    */
   during<Result>(
     details: unknown,
@@ -19,9 +19,9 @@ export interface Heartbeat {
   ): Promise<Result>;
 }
 
-/** The heartbeat of the running activity; outside Temporal nothing receives it. */
+/** Returns the heartbeat of the running activity. Outside Temporal it does nothing. */
 export function currentHeartbeat(): Heartbeat {
-  // Taken here because a callback from the model's thread no longer runs in the activity's context.
+  // Taken now, because a callback from the model's thread runs outside the activity's context.
   const context: Context | undefined = asyncLocalStorage.getStore();
   return {
     async during(details, work) {
@@ -36,7 +36,7 @@ export function currentHeartbeat(): Heartbeat {
           latest = next;
           beat();
         });
-        // Once cancelled, nobody waits for how it ends.
+        // After a cancellation nobody handles the result.
         working.catch(() => {});
         return await Promise.race([working, context.cancelled]);
       } finally {
@@ -47,8 +47,8 @@ export function currentHeartbeat(): Heartbeat {
 }
 
 /**
- * Gives each activity a heartbeat while it works. Without one Temporal would miss a worker that was
- * killed during a short step until the step's whole timeout is over.
+ * Wraps each activity in a heartbeat. Without one, Temporal would notice that a worker died in a
+ * short step only after the step's whole timeout.
  */
 export function withHeartbeat<Activities extends object>(activities: Activities): Activities {
   const beating = Object.entries(activities).map(([name, activity]) => {

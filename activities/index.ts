@@ -1,6 +1,6 @@
 /**
- * The steps of a batch and of an undo; the workflows decide their order. Every activity is
- * idempotent: it may run twice, be retried after a crash, or be run again by a reset.
+ * The steps of a batch and of an undo, which the workflows put in order. Every activity is
+ * idempotent: it may run twice, be retried after a crash, or run again after a reset.
  */
 import type { Engine } from '../model/engine/engine.ts';
 import type { AliasMove } from '../schemas/alias.ts';
@@ -32,9 +32,9 @@ export type EditActivities = ReturnType<typeof createEditActivities>;
 export type LedgerActivities = ReturnType<typeof createLedgerActivities>;
 
 /**
- * The activities that need the model, on the task queue `edit-<lineage>`. They run one at a time,
- * even those of different lineages: a step holds several hooks in the engine while it works, and
- * another's would push them out.
+ * Creates the activities that need the model, on the task queue `edit-<lineage>`. They run one at a
+ * time, even across lineages: a step holds several hooks in the engine while it works, and another
+ * step's hooks would evict them.
  */
 export function createEditActivities({ engine, versions }: { engine: Engine; versions: Versions }) {
   const cache = new ProbeCache(engine);
@@ -58,17 +58,19 @@ export function createEditActivities({ engine, versions }: { engine: Engine; ver
   };
 }
 
-/** The activities that need only the version log. */
+/** Creates the activities that need only the version log. */
 export function createLedgerActivities({ versions }: { versions: Versions }) {
   return {
     planBatch: (step: PlanStep) => planBatch(versions, step),
     commitVersion: (step: CommitStep) => commitVersion(versions, step),
-    /** Deletes what the batch and its parts staged; a version's blobs were kept by its commit. */
+    /**
+     * Deletes the files staged by the batch and its parts. The commit has kept the version's blobs.
+     */
     discard: ({ lineage, batchId }: { lineage: string; batchId: string }) =>
       versions.log(lineage).blobs.discardStaged(batchId),
     planUndo: (step: PlanUndoStep) => planUndo(versions, step),
     commitUndo: (step: CommitUndoStep) => commitUndo(versions, step),
-    /** Moves an alias; the same id twice is one move. */
+    /** Moves an alias. A repeated id has no effect. */
     moveAlias: ({ lineage, ...move }: { lineage: string } & AliasMove) =>
       versions.log(lineage).moveAlias(move),
   };

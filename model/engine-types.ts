@@ -1,4 +1,7 @@
-/** The data that callers exchange with the engine: plain, so that it crosses a thread boundary. */
+/**
+ * The data that callers exchange with the engine. It is plain, so that it crosses a thread
+ * boundary.
+ */
 import type { HyperParameters } from '../schemas/hyper-parameters.ts';
 import type { Refusal } from '../schemas/editing.ts';
 import type { Architecture } from './checkpoint/checkpoint.ts';
@@ -24,20 +27,20 @@ export interface EditRequest {
   subject: string;
   prompt: string;
   target: string;
-  /** Other facts in force about the subject, which the target must leave intact. */
+  /** Other facts in force about the subject, which the target must preserve. */
   alongside?: { prompt: string; target: string }[];
 }
 
 /**
  * Pairs of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and
  * wanted changes [count, valueWidth]. A row holds one key of F numbers per view of the correction's
- * prompt, side by side, and as many changes of D numbers.
+ * prompt, side by side, and one change of D numbers per key.
  */
 export interface PairSet {
   layers: number[];
   count: number;
   subjects: string[];
-  /** Its name in tokens, in every spelling. */
+  /** The subject's name in tokens, in every spelling. */
   spellings: number[][][];
   keyWidth: number;
   valueWidth: number;
@@ -78,11 +81,11 @@ export interface HookReport {
 
 export interface Probe {
   prompt: string;
-  /** Scored after the prompt where given. */
+  /** Scored after the prompt if given. */
   target?: string;
-  /** Scored as well: the answer before the correction. */
+  /** The answer before the correction; scored as well if given. */
   alternative?: string;
-  /** Tokens to decode greedily, 0..64. */
+  /** Number of tokens to decode greedily, 0..64. */
   greedyTokensMax: number;
 }
 
@@ -92,11 +95,11 @@ export interface ProbeAnswer {
   /** Mean log-probability per token. */
   targetLogProbability: number | null;
   alternativeLogProbability: number | null;
-  /** Every token of the target is the argmax, teacher-forced. */
+  /** True if every token of the target is the argmax, teacher-forced. */
   targetIsArgmax: boolean | null;
-  /** Greedy decoding with the cache begins with the target. */
+  /** True if greedy decoding with the cache begins with the target. */
   targetIsGreedy: boolean | null;
-  /** A gate opened on the prompt; if false, the answer is the base model's, bit for bit. */
+  /** True if a gate opened on the prompt. If false, the answer is the base model's, bit for bit. */
   opened: boolean;
 }
 
@@ -115,11 +118,11 @@ export interface GenerateOptions {
   topP?: number;
   seed?: number;
   stop?: string[];
-  /** Reports gates that stayed shut as well, for the subject gate. */
+  /** Also reports gates that stayed shut, for the subject gate. */
   explain?: boolean;
   /**
    * Decodes the base model's own answer beside the hook's, in the same passes; greedy decoding
-   * only. Rounding may differ from either alone.
+   * only. Rounding may differ from decoding either one alone.
    */
   besideBase?: boolean;
 }
@@ -136,7 +139,7 @@ export interface Generation {
   finish: 'length' | 'stop' | 'end';
   /**
    * Gates that opened: the token's position in prompt + answer, its layer, score and threshold, and
-   * the correction whose key lies nearest.
+   * the correction with the nearest key.
    */
   opened: {
     position: number;
@@ -147,6 +150,6 @@ export interface Generation {
     nearestRow: number;
   }[];
   base?: { text: string; finish: 'length' | 'stop' | 'end' };
-  /** With `explain` only: tokens that end a corrected subject's name and did not open its gate. */
+  /** With `explain` only: tokens that end a corrected subject's name but did not open its gate. */
   shut?: Generation['opened'];
 }

@@ -2,7 +2,7 @@
 import { CORRECTION_LIMITS, isInstant, LINEAGE_NAME, type FactCorrection } from './correction.ts';
 import { recordCodec } from './records/avro.ts';
 
-/** The faults of a correction, worded for its submitter; empty if it is sound. */
+/** Returns the faults of a correction, worded for its submitter; empty if it is valid. */
 export function faultsOf(correction: FactCorrection): string[] {
   const limits = CORRECTION_LIMITS;
   const { id, subject, prompt, target, source, lineage, issuedAt } = correction;

@@ -1,6 +1,6 @@
 /**
- * What a submitter sends: a correction changes the answer to a fact, a retraction restores the base
- * model's. Both are revisions of one fact, which is identified by its key.
+ * Revisions of a fact. A correction changes the answer to the fact, and a retraction restores the
+ * base model's answer. The fact is identified by its key.
  */
 
 /** A record's place in Kafka. The offset is a decimal string: it may exceed 2^53. */
@@ -12,17 +12,17 @@ export interface KafkaPosition {
 
 /** A correction as it travels on `errata.<lineage>.corrections` (fact-correction.avsc). */
 export interface FactCorrection {
-  /** Chosen by the submitter; a second record with the same id is the same correction. */
+  /** Chosen by the submitter. A second record with the same id is the same correction. */
   id: string;
   lineage: string;
   /** Occurs literally in `prompt`. */
   subject: string;
-  /** The property that the fact is about; null: the prompt with `{}` for the subject. */
+  /** The fact's property; null means the prompt with `{}` in place of the subject. */
   relation: string | null;
   prompt: string;
   /** The model's new continuation of the prompt, without the space before it. */
   target: string;
-  /** The model's answer before, if known. */
+  /** The model's earlier answer, if known. */
   previousAnswer: string | null;
   paraphrases: string[];
   /** Prompts near the fact whose answers must not change. */

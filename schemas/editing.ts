@@ -10,17 +10,19 @@ import type { Outcome } from './outcome.ts';
 export interface BlobReference {
   sha256: string;
   bytes: number;
-  /** The batch that staged it; blobs of versions lack this. */
+  /** The batch that staged the blob; absent from blobs of versions. */
   staged?: string;
 }
 
-/** HEAD as a batch saw it; version 0 with a null hash is the empty log (the base model). */
+/** HEAD as a batch saw it. Version 0 with a null hash is the empty log (the base model). */
 export interface HeadReference {
   version: number;
   hash: string | null;
 }
 
-/** Why a correction was not applied: a code for programs, a reason for people, and measures. */
+/**
+ * The reason a correction was not applied: a code for programs, a text for people, and measures.
+ */
 export interface Refusal {
   id: string;
   code:
@@ -46,11 +48,11 @@ export interface Refusal {
 export interface Removal {
   correctionId: string;
   factKey: string;
-  /** `contradicted`: another correction of the same time differs, so neither holds. */
+  /** `contradicted`: another correction with the same time differs, so neither holds. */
   because: 'superseded' | 'retracted' | 'reverted' | 'contradicted';
-  /** The id of the revision that causes it. */
+  /** The id of the revision that causes the removal. */
   by: string;
-  /** The record of the correction that leaves. */
+  /** The record of the removed correction. */
   position: KafkaPosition;
 }
 
@@ -61,18 +63,21 @@ export interface BatchPlan {
    * `edits`, `removals` and `withdrawals` are empty, and `settled` has every revision's outcome.
    */
   committed: { version: number; hash: string } | null;
-  /** The corrections to be written, at most one per fact. */
+  /** The corrections to write, at most one per fact. */
   edits: CorrectionRevision[];
   removals: Removal[];
-  /** Revisions that only cause removals: retractions, and corrections that contradict. */
+  /** Revisions that only cause removals: retractions and contradicting corrections. */
   withdrawals: FactRevision[];
-  /** Decided without an edit: duplicates, superseded, contradictions, nothing to retract. */
+  /**
+   * Decided without an edit: duplicates, superseded revisions, contradictions, needless
+   * retractions.
+   */
   settled: Outcome[];
 }
 
-/** The inputs of a search for targets; on the same machine they give the same bits again. */
+/** The inputs of a search for targets. On the same machine they give the same bits again. */
 export interface TargetSearch {
-  /** The version that it started from. */
+  /** The version that the search started from. */
   head: HeadReference;
   /** Their order and number decide how sums are rounded. */
   edits: CorrectionRevision[];
@@ -90,7 +95,7 @@ export interface TargetShard {
 }
 
 export interface StagedUpdate {
-  /** Pairs added, one row per correction in `rows`; null when the batch only removes. */
+  /** Pairs added, one row per correction in `rows`; null if the batch only removes corrections. */
   pairs: BlobReference | null;
   rows: string[];
   /** The searches that found the targets of `rows`. */
@@ -98,7 +103,6 @@ export interface StagedUpdate {
   refused: Refusal[];
   /** Per edited layer: |W_h - W0|_F / |W0|_F of the staged hook, and the gate's threshold. */
   layers: { layer: number; editNorm: number; threshold: number }[];
-  /** Stored in the version. */
   madeWith: Provenance;
   seconds: number;
 }
@@ -111,8 +115,8 @@ export interface Provenance {
 }
 
 /**
- * The removals of a batch that writes the corrections `written`: a correction that was to be
- * superseded stays if its successor was refused.
+ * Returns the removals of a batch that writes the corrections `written`. A correction is not
+ * superseded if its successor was refused.
  */
 export function removalsInForce(
   removals: readonly Removal[],
@@ -122,14 +126,14 @@ export function removalsInForce(
   return removals.filter((removal) => removal.because !== 'superseded' || ids.has(removal.by));
 }
 
-/** Shares are fractions in [0, 1]; null if there was nothing to measure. */
+/** Shares are fractions in [0, 1], or null if nothing could be measured. */
 export interface ProbeScores {
   efficacy: number | null;
   efficacyGreedy: number | null;
   generalisation: number | null;
   locality: number | null;
   retention: number | null;
-  /** Perplexity on the canary text over the base model's. */
+  /** Perplexity on the canary text divided by the base model's. */
   canaryRatio: number;
   /** Largest over the edited layers. */
   editNorm: number;
@@ -148,9 +152,9 @@ export interface CorrectionProbe {
 
 export interface Verdict {
   pass: boolean;
-  /** Failed thresholds, in words with numbers. */
+  /** Failed thresholds, as text with numbers. */
   reasons: string[];
-  /** Corrections that fail alone; the rest may pass without them. */
+  /** Corrections that fail alone. The others may pass without them. */
   failing: Refusal[];
 }
 
@@ -158,7 +162,7 @@ export interface ProbeReport {
   before: ProbeScores;
   after: ProbeScores;
   verdict: Verdict;
-  /** CorrectionProbe[] as JSON. */
+  /** A blob with `CorrectionProbe[]` as JSON. */
   details: BlobReference;
   seconds: number;
 }

@@ -1,7 +1,7 @@
 /**
- * Failures that cross a boundary, and the one list of those that are not worth a retry. All others
- * are retried: an outage passes, and no correction must be given up for it. The lists name classes,
- * because a failure reaches a workflow as a name (Temporal takes an error's name as its type).
+ * Failures that cross a boundary, and the list of those that are not worth a retry. All others are
+ * retried: an outage passes, and must not cost a correction. The lists name classes because a
+ * failure reaches a workflow as a name (Temporal uses an error's name as its type).
  */
 
 export type FailureFacts = Record<string, string | number | boolean | null | string[]>;
@@ -18,18 +18,17 @@ export abstract class ErrataFailure extends Error {
   }
 }
 
-/** The reason for an operator, followed by the hint of what fixes it, where the failure has one. */
+/** Returns the failure's message, followed by its hint if it has one. */
 export function reasonAndHint(fault: unknown): string {
   const reason = messageOf(fault);
   return fault instanceof ErrataFailure ? `${reason}. ${fault.hint}` : reason;
 }
 
-/** The message of an error; the text of anything else that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The bytes of a record do not fit their schema. `at` is the field, as in `paraphrases[2]`. */
+/** The bytes of a record do not match their schema. `at` is the field, as in `paraphrases[2]`. */
 export class UndecodableRecord extends ErrataFailure {
   override readonly name = 'UndecodableRecord';
   readonly problem:
@@ -51,7 +50,7 @@ export class UndecodableRecord extends ErrataFailure {
   }
 }
 
-/** A value to be written does not fit its schema: a mistake of the program. */
+/** A value to write does not match its schema, which is a bug in the program. */
 export class UnencodableRecord extends ErrataFailure {
   override readonly name = 'UnencodableRecord';
   constructor(record: string, faults: string[]) {
@@ -63,7 +62,7 @@ export class UnencodableRecord extends ErrataFailure {
   }
 }
 
-/** The schema registry refuses a schema, most often as it could not read older records. */
+/** The registry refuses a schema, usually because it could not read older records. */
 export class SchemaRefused extends ErrataFailure {
   override readonly name = 'SchemaRefused';
   constructor(subject: string, reason: string, status: number) {
@@ -79,7 +78,7 @@ export class SchemaRefused extends ErrataFailure {
   }
 }
 
-/** The schema registry gives no useful answer, which says nothing about a record: wait for it. */
+/** The schema registry gives no useful answer. This is not the record's fault, so it is retried. */
 export class SchemaRegistryUnavailable extends ErrataFailure {
   override readonly name = 'SchemaRegistryUnavailable';
   constructor(url: string, reason: string, status: number | null) {
@@ -91,7 +90,7 @@ export class SchemaRegistryUnavailable extends ErrataFailure {
   }
 }
 
-/** A payload exceeds Temporal's or Kafka's bound; sent anyway, it would be retried without end. */
+/** A payload exceeds Temporal's or Kafka's bound. If sent, it would be retried forever. */
 export class PayloadTooLarge extends ErrataFailure {
   override readonly name = 'PayloadTooLarge';
   constructor(what: string, bytes: number, bytesMax: number) {
@@ -118,7 +117,7 @@ export class AlertUndelivered extends ErrataFailure {
 /** The files that a batch staged are gone; its workflow plans again. */
 export const STAGING_GONE = 'StagingGone';
 
-/** Failures that the same input always meets again. */
+/** Failures that recur with the same input. */
 export const NOT_WORTH_A_RETRY: readonly string[] = [
   // Records and payloads.
   'UndecodableRecord',
@@ -143,8 +142,8 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
 ];
 
 /**
- * Failures that every batch would meet and that no correction causes: they stop a lineage, which
- * keeps its corrections, instead of quarantining one after another.
+ * Failures that every batch would hit and that no correction causes. They stop the lineage, which
+ * keeps its corrections instead of quarantining one after another.
  */
 export const STOPS_A_LINEAGE: readonly string[] = [
   'VersionLogDamaged',

@@ -1,4 +1,4 @@
-/** The announcement of a committed version (hook-version.avsc); its entry has the rest. */
+/** The announcement of a committed version (hook-version.avsc). Its entry has the details. */
 export interface HookVersion {
   lineage: string;
   version: number;
@@ -7,7 +7,7 @@ export interface HookVersion {
   /** Hash of the parent entry; null for the first version. */
   parent: string | null;
   batchId: string;
-  /** Corrections that this version wrote, took out, and holds in all. */
+  /** Numbers of corrections that this version added, removed, and holds in total. */
   added: number;
   removed: number;
   corrections: number;

@@ -1,4 +1,4 @@
-/** Hyper-parameters as data: of a model, as overrides that a user sets, and as a set in a file. */
+/** Hyper-parameters as data: those of a model, a user's overrides, and a set in a file. */
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from './encoding/bounded-json.ts';
 import { faultsFound, firstFaults, onOneLine } from './encoding/excerpt.ts';
@@ -6,18 +6,18 @@ import { faultsFound, firstFaults, onOneLine } from './encoding/excerpt.ts';
 const gate = z.strictObject({
   kind: z.enum(['subject', 'sequence', 'always']),
   /**
-   * The map that an open gate applies: the subject's own, which needs the `subject` gate, or the
+   * The map that an open gate applies: the subject's own map (needs the `subject` gate), or the
    * joint map of all corrections.
    */
   map: z.enum(['subject', 'joint']),
-  /** Threshold of the gate's score; `sequence` lowers it by the paper's alpha rule. */
+  /** Threshold of the gate's score. The `sequence` gate lowers it by the paper's alpha rule. */
   floor: z.number(),
 });
 
 const hyperParameters = z.strictObject({
-  /** Edited blocks, ascending; targets are searched at the last. */
+  /** Edited blocks, ascending. Targets are searched at the last one. */
   layers: z.array(z.number().int().nonnegative()).min(1),
-  /** Weight of the key statistics: A starts at `lambda * C0`. About F. */
+  /** Weight of the key statistics: A starts at `lambda * C0`. Roughly F. */
   lambda: z.number().positive(),
   /** Added to the diagonal of A, in units of C0's mean diagonal. */
   ridge: z.number().nonnegative(),
@@ -25,15 +25,15 @@ const hyperParameters = z.strictObject({
   learningRate: z.number().positive(),
   klFactor: z.number().nonnegative(),
   weightDecay: z.number().nonnegative(),
-  /** Bound of |delta| / |h|. */
+  /** Upper bound of |delta| / |h|. */
   clamp: z.number().positive(),
-  /** The search for a correction's target ends when its loss falls below this. */
+  /** The search for a correction's target ends when its loss falls below this value. */
   lossTarget: z.number().nonnegative(),
-  /** Prefixed contexts beside the bare prompt. */
+  /** Number of prefixed contexts besides the bare prompt. */
   contexts: z.number().int().min(0).max(64),
   /**
-   * Contexts that one optimiser step reads beside the bare prompt, drawn anew for each step; with 0
-   * the bare prompt and one context alternate.
+   * Contexts that one optimiser step reads besides the bare prompt, drawn anew for each step. With
+   * 0 the bare prompt and one context alternate.
    */
   contextsPerStep: z.number().int().min(0).max(64),
   targetTokensMax: z.number().int().min(1).max(256),
@@ -41,15 +41,15 @@ const hyperParameters = z.strictObject({
   seed: z.number().int().nonnegative(),
 });
 
-/** All that decides what an edit of a model by a batch becomes; stored in the version it made. */
+/** Everything that determines how a batch edits a model; stored in the version it made. */
 export type HyperParameters = z.infer<typeof hyperParameters>;
 export type GateParameters = z.infer<typeof gate>;
 export type GateKind = GateParameters['kind'];
 
-/** Hyper-parameters that a user sets; the rest are the model's defaults. */
+/** Hyper-parameters set by a user. The rest are the model's defaults. */
 export type HyperParameterOverrides = Partial<Omit<HyperParameters, 'gate'>> & {
   gate?: Partial<GateParameters>;
-  /** The model that they were found for; on another one they are refused. */
+  /** The model that they were tuned for. They are refused on another one. */
   fits?: ModelShape;
 };
 
@@ -65,17 +65,17 @@ const fullShape = z.strictObject({
   layers: count,
   residualWidth: count,
   mlpWidth: count,
-  /** Least rows of the embedding, which distinguishes families of one shape. */
+  /** Smallest number of embedding rows; it distinguishes model families of the same shape. */
   vocabularyMin: count,
 });
 
-/** Shape of a model, in part: a missing member may be anything. */
+/** Part of a model's shape. A missing member matches anything. */
 export type ModelShape = Partial<z.infer<typeof fullShape>>;
 
 /** A file of hyper-parameters for a model or family, from the project or `errata tune`. */
 export const parameterSet = z.strictObject({
   name: z.string().min(1),
-  /** Where the numbers are from. */
+  /** The origin of the numbers. */
   source: z.string().min(1),
   fits: fullShape.partial(),
   /** Differences from the general rule. */
@@ -91,7 +91,7 @@ export type ParameterSet = Omit<z.infer<typeof parameterSet>, 'fits' | 'paramete
 const SET_LIMITS = { valuesMax: 10_000, depthMax: 8 };
 const FAULTS_CHARACTERS_MAX = 1_000;
 
-/** Hyper-parameters, or a set of them, are malformed; the message names the faults. */
+/** Malformed hyper-parameters. The message names the faults. */
 export class BadParameterSet extends Error {
   override readonly name = 'BadParameterSet';
   readonly hint = 'docs/configuration.md describes the form; `errata tune` writes it.';
@@ -104,7 +104,7 @@ export class BadParameterSet extends Error {
   }
 }
 
-/** Reads the text of a set's file; `file` names it in faults. Throws BadParameterSet. */
+/** Parses the text of a parameter set; `file` names it in faults. Throws BadParameterSet. */
 export function readParameterSet(file: string, text: string): ParameterSet {
   let content: unknown;
   try {

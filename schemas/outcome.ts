@@ -1,4 +1,4 @@
-/** The outcome of a revision, and how it words a contradiction. */
+/** Outcomes of revisions, and their wording for contradictions. */
 import { revisionId, type FactRevision, type KafkaPosition } from './correction.ts';
 
 export type OutcomeStatus =
@@ -10,7 +10,7 @@ export interface Outcome {
   revisionId: string;
   factKey: string;
   status: OutcomeStatus;
-  /** The version that carries the outcome; null if there is none. */
+  /** The version that carries the outcome, or null. */
   version: number | null;
   reason: string | null;
   measured: Record<string, number | string>;
@@ -23,7 +23,7 @@ export interface Outcome {
 /** Who decided an outcome and when. */
 export type Decision = Pick<Outcome, 'lineage' | 'batchId' | 'decidedAt'>;
 
-/** The outcome of a revision; without a version, a reason and measures unless they are given. */
+/** Builds the outcome of a revision. Version, reason and measures are null unless given. */
 export function outcomeOf(
   revision: FactRevision,
   decision: Decision,
@@ -36,7 +36,7 @@ export function outcomeOf(
   return { lineage, revisionId: id, factKey, ...nothing, position, batchId, decidedAt, ...decided };
 }
 
-/** Includes the time, as a later correction of the same time would contradict as well. */
+/** Includes the time, because a later correction with the same time would contradict as well. */
 export function contradictionMeasured(issuedAt: number, others: number): Outcome['measured'] {
   return { code: 'contradiction', others, issuedAt };
 }

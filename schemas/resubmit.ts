@@ -1,20 +1,19 @@
 /**
- * Names of what is resubmitted: the same resubmission has the same name each time, so that doing it
- * twice has the effect of doing it once.
+ * Names for resubmitted records. A repeated resubmission gets the same name, so it has no effect.
  */
 import { createHash } from 'node:crypto';
 import { CORRECTION_LIMITS, type FactCorrection, type KafkaPosition } from './correction.ts';
 
-/** Ids count up to this number; then a new count is appended. */
+/** Ids count up to this number; beyond it a new count is appended. */
 const RESUBMISSIONS_MAX = 64;
 const HASH_DIGITS = 16;
 
-/** A repair: members laid over those of a correction. */
+/** Members that replace those of a correction. */
 export type Repair = Partial<Omit<FactCorrection, 'id' | 'lineage' | 'replayOf'>>;
 
 /**
- * The id under which a correction is sent again: `c`, `c~2`, `c~3`. One that would be too long is
- * shortened, and a hash of the whole is added.
+ * Returns the id under which a correction is sent again: `c`, `c~2`, `c~3`. A long id is shortened
+ * and a hash of the whole id is added.
  */
 export function resubmittedId(id: string): string {
   const { idCharactersMax } = CORRECTION_LIMITS;
@@ -33,12 +32,12 @@ export function recordReference({ topic, partition, offset }: KafkaPosition): st
   return `record:${topic}-${partition}@${offset}`;
 }
 
-/** The id of a repaired dead letter whose record has none that can be read. */
+/** Returns the id for a repaired dead letter whose record has no readable id. */
 export function letterId({ topic, partition, offset }: KafkaPosition): string {
   return `letter-${topic}-${partition}-${offset}`;
 }
 
-/** Adds to the source who resubmits; a long source is shortened rather than that name. */
+/** Adds the resubmitter's name to the source. A long source is shortened, but not the name. */
 export function resubmittedSource(source: string, by: string): string {
   const { sourceCharactersMax } = CORRECTION_LIMITS;
   const suffix = `; replayed by ${by}`.slice(0, sourceCharactersMax);

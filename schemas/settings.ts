@@ -1,11 +1,11 @@
-/** An operator's settings of a lineage; infra/config has the environment's names. */
+/** An operator's settings of a lineage. infra/config names the environment variables. */
 
 export interface BatchSettings {
-  /** A batch starts when this many corrections wait, */
+  /** A batch starts when this many corrections wait. */
   batchEditsMax: number;
-  /** or when the oldest has waited this long. */
+  /** A batch also starts when the oldest correction has waited this long. */
   batchWaitMs: number;
-  /** Past either bound the lineage refuses and ingest pauses the partition. */
+  /** Beyond either bound the lineage refuses corrections and ingest pauses the partition. */
   bufferEditsMax: number;
   bufferBytesMax: number;
   /** Corrections per compute-targets activity. */
@@ -15,8 +15,8 @@ export interface BatchSettings {
 /** The thresholds of the verdict. Shares are fractions in [0, 1]. */
 export interface VerdictSettings {
   /**
-   * Quarantines a correction that is not the greedy answer to its own prompt, or that changes the
-   * answer of an earlier one about its subject.
+   * Quarantines a correction whose target is not the greedy answer to its own prompt, or which
+   * changes an earlier answer about its subject.
    */
   requireEffective: boolean;
   generalisationMin: number;
@@ -28,22 +28,27 @@ export interface VerdictSettings {
   retentionSample: number;
 }
 
-/** The unattended handling of batches that fail or that their verdict refuses. */
+/** Handles failed and refused batches without an operator. */
 export interface FailureSettings {
   /** Attempts of a batch's workflow. */
   batchAttemptsMax: number;
-  /** Wait before the second attempt, doubled before each further one. */
+  /** Wait before the second attempt; doubled before each further one. */
   retryWaitMs: number;
   /**
-   * Times that a batch and its parts may be staged and probed; with 0 or 1 a refused batch is
+   * Times that a batch and its parts may be staged and probed. With 0 or 1 a refused batch is
    * quarantined whole instead of being halved.
    */
   editAttemptsMax: number;
-  /** After the last attempt: freeze the lineage and keep the batch, or quarantine it. */
+  /**
+   * After the last attempt, either freezes the lineage and keeps the batch, or quarantines the
+   * batch.
+   */
   whenUsedUp: 'freeze' | 'quarantine';
-  /** The lineage freezes after a batch with more quarantined corrections; 0: never. */
+  /**
+   * The lineage freezes after a batch with more quarantined corrections than this; 0 means never.
+   */
   quarantinedMax: number;
-  /** Send failures, quarantines and freezes to the workflow worker's webhook. */
+  /** Sends failures, quarantines and freezes to the workflow worker's webhook. */
   alert: boolean;
 }
 
@@ -51,11 +56,11 @@ export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
   failures: FailureSettings;
-  /** Workflows set search attributes; an unregistered one would stop them for good. */
+  /** Workflows set search attributes. An unregistered attribute would block them permanently. */
   findable: boolean;
 }
 
-/** The verdict's thresholds lie between those of good and bad batches: bench/results/README.md. */
+/** Separate good batches from bad ones; measured in bench/results/README.md. */
 export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
   batch: {
     batchEditsMax: 10,

@@ -1,4 +1,4 @@
-/** The arguments of the activities: what workflows, rebuilds and benchmarks hand to each step. */
+/** The arguments that workflows, rebuilds and benchmarks pass to the activities. */
 import type { CorrectionRevision, FactRevision } from './correction.ts';
 import type {
   BlobReference,
@@ -11,7 +11,7 @@ import type {
 import type { VerdictSettings } from './settings.ts';
 import type { UndoRequest } from './undo.ts';
 
-/** The workflow run that is written into the version it makes. */
+/** The workflow run that is recorded in the version it makes. */
 export interface WorkflowRun {
   workflowId: string;
   runId: string;
@@ -27,10 +27,10 @@ export interface EditStep {
   lineage: string;
   batchId: string;
   head: HeadReference;
-  /** For `computeTargets` possibly a shard of the batch. */
+  /** May be a shard of the batch in `computeTargets`. */
   edits: CorrectionRevision[];
   /**
-   * The whole batch's, as planned. Activities leave out those whose successor was refused
+   * The whole batch's removals, as planned. Activities omit those whose successor was refused
    * (`removalsInForce`).
    */
   removals: Removal[];
@@ -57,7 +57,7 @@ export type CommitStep = EditStep & Commitment & { withdrawals: FactRevision[] }
 
 export interface PlanUndoStep {
   lineage: string;
-  /** Derived from `request.id`; the version that an earlier run made is found by it. */
+  /** Derived from `request.id`, so that a repeated run finds the version it made earlier. */
   batchId: string;
   request: UndoRequest;
 }

@@ -1,7 +1,7 @@
 /**
- * Decides which revisions of a fact win. One rule serves the cutting of a batch, its plan against
- * what is committed, and a rebuild, so that the result depends neither on the order of arrival nor
- * on where batches are cut.
+ * Decides which revisions of a fact win. Batch cutting, planning against committed corrections and
+ * rebuilds share this rule, so the result depends neither on the order of arrival nor on where
+ * batches are cut.
  */
 import {
   revisionIssuedAt,
@@ -10,7 +10,7 @@ import {
   type KafkaPosition,
 } from './correction.ts';
 
-/** The order of two revisions of a fact depends on these; committed corrections have them. */
+/** The fields that order two revisions of a fact. Committed corrections have them too. */
 export interface Rank {
   kind: FactRevision['kind'];
   issuedAt: number;
@@ -26,8 +26,9 @@ export function rankOf(revision: FactRevision): Rank {
 }
 
 /**
- * Compares two revisions of a fact: positive where `a` wins. The later time of issue wins; at the
- * same time a retraction, and of two alike the one with the higher offset, partition and topic.
+ * Compares two revisions of a fact; positive if `a` wins. The later time of issue wins. At the same
+ * time a retraction wins; between two of the same kind, the higher offset, partition and topic
+ * wins.
  */
 export function compareRanks(a: Rank, b: Rank): number {
   if (a.issuedAt !== b.issuedAt) return a.issuedAt - b.issuedAt;
@@ -39,7 +40,9 @@ export function compareRanks(a: Rank, b: Rank): number {
   return a.position.topic < b.position.topic ? -1 : Number(a.position.topic > b.position.topic);
 }
 
-/** Tells whether two answers to one fact were issued at the same time and differ: neither holds. */
+/**
+ * Tells whether two different answers to one fact were issued at the same time. Neither then holds.
+ */
 export function contradict(
   a: { issuedAt: number; target: string },
   b: { issuedAt: number; target: string },
@@ -47,13 +50,13 @@ export function contradict(
   return a.issuedAt === b.issuedAt && !saysTheSame(a, b);
 }
 
-/** `winners` is one revision, or all that contradict each other at the latest time; best first. */
+/** `winners` is one revision, or all the contradicting ones with the latest time; best first. */
 export interface DecidedFact {
   winners: FactRevision[];
   superseded: FactRevision[];
 }
 
-/** Decides between revisions of one fact with different ids; there must be at least one. */
+/** Decides between revisions of one fact with different ids. Needs at least one revision. */
 export function decideFact(revisions: readonly FactRevision[]): DecidedFact {
   const ranked = [...revisions].sort((a, b) => compareRanks(rankOf(b), rankOf(a)));
   const [winner] = ranked;

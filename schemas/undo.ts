@@ -15,7 +15,7 @@ const undoTargetSchema = z.discriminatedUnion('kind', [
 ]);
 
 export const undoRequestSchema = z.object({
-  /** Chosen by the caller; a repeated request has no effect. A segment of an object's name. */
+  /** Chosen by the caller; a repeated request has no effect. It becomes part of object names. */
   id: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/),
   target: undoTargetSchema,
   reason: z.string().max(1_000),
@@ -27,21 +27,21 @@ export const undoRequestSchema = z.object({
 export type UndoTarget = z.infer<typeof undoTargetSchema>;
 export type UndoRequest = z.infer<typeof undoRequestSchema>;
 
-/** A summary of the plan from HEAD; the plan itself may be large and is a staged blob. */
+/** A summary of the plan from HEAD. The plan itself may be large and is a staged blob. */
 export interface UndoPlan {
   head: HeadReference;
-  /** The version that an earlier run of this undo made; then only the announcement is left. */
+  /** The version that an earlier run of this undo made. Then only the announcement is left. */
   committed: { version: number; hash: string } | null;
   /** `UndoSteps` as canonical JSON; null if there is nothing to do. */
   steps: BlobReference | null;
   removed: number;
   restored: number;
   kept: Kept[];
-  /** Why there is nothing to do, else null. */
+  /** The reason there is nothing to do, else null. */
   nothing: string | null;
 }
 
-/** The id of an undo as the revision that causes removals. */
+/** Returns the id of an undo in its role as the revision that causes removals. */
 export function undoRevisionId({ id }: Pick<UndoRequest, 'id'>): string {
   return `undo:${id}`;
 }
@@ -57,13 +57,13 @@ export interface UndoSteps {
   }[];
 }
 
-/** Corrections that the undo leaves, as something later replaced them; the first hundred. */
+/** The first hundred corrections that the undo skips, because something later replaced them. */
 export interface Kept {
   correctionId: string;
   reason: string;
 }
 
-/** `before` and `after` are null if an earlier run made the version: its entry has them. */
+/** `before` and `after` are null if an earlier run made the version; its entry has them. */
 export type UndoResult =
   | {
       kind: 'undone';

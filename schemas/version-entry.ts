@@ -21,7 +21,7 @@ const scores = z.object({
   editNorm: z.number().nonnegative(),
 });
 
-/** Everything that made a version. It never changes. */
+/** Everything that went into a version. It never changes. */
 export const versionEntrySchema = z.object({
   format: z.literal(1),
   lineage: z.string(),
@@ -46,9 +46,9 @@ export const versionEntrySchema = z.object({
       source: z.string(),
       issuedAt: z.number().int().nonnegative(),
       position,
-      /** The id of a quarantined correction or the place of a dead letter that it resubmits. */
+      /** The quarantined correction's id or the dead letter's place that it resubmits. */
       replayOf: z.string().optional(),
-      /** If an undo restored it: the version that first added it, and the row there. */
+      /** The version that first added it, and its row there, if an undo restored it. */
       origin: z
         .object({ version: z.number().int().positive(), row: z.number().int().nonnegative() })
         .optional(),
@@ -62,7 +62,6 @@ export const versionEntrySchema = z.object({
       by: z.string(),
     }),
   ),
-  /** The retractions that this version carries out. */
   retractions: z.array(
     z.object({ id: z.string(), factKey: z.string(), issuedAt: z.number().int(), position }),
   ),
@@ -70,9 +69,9 @@ export const versionEntrySchema = z.object({
   pairs: blob.nullable(),
   /** The inputs of the searches for the targets of `added` (`TargetSearch`), for a rebuild. */
   searches: z.array(blob),
-  /** The operator's request, if an undo made this version. */
+  /** The operator's request if an undo made this version. */
   undo: undoRequestSchema.optional(),
-  /** All committed corrections of this version. */
+  /** Number of committed corrections in this version. */
   corrections: z.number().int().nonnegative(),
   layers: z.array(
     z.object({ layer: z.number().int(), editNorm: z.number(), threshold: z.number() }),

@@ -1,6 +1,6 @@
 /**
- * The one atomic step: puts entry HEAD + 1 if absent. Run twice it finds its batch id in the log
- * and gives the same answer. It never overwrites; a HEAD that moved is an answer too.
+ * Commits atomically: puts entry HEAD + 1 if absent. A second run finds its batch id in the log and
+ * returns the same result. It never overwrites; a HEAD that has moved is a result too.
  */
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { CommitResult, HeadReference, Verdict } from '../../schemas/editing.ts';
@@ -14,7 +14,7 @@ type Making = Commitment & { batchId: string; head: HeadReference };
 
 export type EntryChange = Pick<VersionEntry, 'added' | 'removed' | 'retractions' | 'undo'>;
 
-/** Throws `EntryRefused` where the probes failed, and `StagingGone`. */
+/** Throws `EntryRefused` if the probes failed, and `StagingGone`. */
 export async function commitEntry(
   log: VersionLog,
   making: Making,
@@ -28,7 +28,7 @@ export async function commitEntry(
     return { kind: 'head-moved', head: history.head };
   if (!probes.verdict.pass)
     throw new EntryRefused(log.lineage, history.head.version + 1, failedProbes(probes.verdict));
-  // A version whose blobs are gone could never be served.
+  // A version with missing blobs could never be served.
   const [change, pairs, details, ...searches] = await Promise.all([
     changeOf(history),
     staged.pairs === null ? null : log.blobs.keep(staged.pairs),
@@ -92,7 +92,7 @@ function entryOf(
   };
 }
 
-/** A correction as an entry has it; its pairs are in row `row` of the entry's. */
+/** Converts a correction to its form in an entry; its pairs are in row `row` of the entry's. */
 export function addedOf(
   { factKey, position, correction }: CorrectionRevision,
   row: number,

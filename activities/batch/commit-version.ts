@@ -1,4 +1,3 @@
-/** Commits the version of a batch. */
 import { removalsInForce, type CommitResult } from '../../schemas/editing.ts';
 import type { CommitStep } from '../../schemas/steps.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';

@@ -1,6 +1,6 @@
 /**
- * Finds the target of each correction on top of HEAD: most of the work, and no correction needs
- * another's.
+ * Finds the target of each correction on top of HEAD. This is most of the work; corrections are
+ * independent of one another.
  */
 import type { EditRequest } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -48,7 +48,7 @@ export async function computeTargets(
   };
 }
 
-/** Facts in force about the subject that a search preserves: the latest. */
+/** Number of latest facts in force about the subject that a search preserves. */
 const ALONGSIDE_MAX = 8;
 
 export function requestOf({

@@ -1,4 +1,4 @@
-/** Plans a batch: what there is to do, seen from HEAD. */
+/** Plans a batch, seen from HEAD. */
 import { revisionId } from '../../schemas/correction.ts';
 import {
   outcomeOf,
@@ -19,8 +19,8 @@ export async function planBatch(versions: Versions, step: PlanStep): Promise<Bat
   const version = await (await log.register()).versionOfBatch(step.batchId);
   const history = await log.read();
   if (version === null) return planOf(await precedentsOf(log, history, step), step, decidedAt);
-  // Planned again on the version before its own, the batch is decided as it was then; what it wrote
-  // is in the register. What its version does not carry was refused.
+  // Planned again on the version before its own, the batch is decided as it was then. The register
+  // has the corrections it wrote. Those missing from its version were refused.
   const plan = planOf(await precedentsOf(log, await log.at(version - 1), step), step, decidedAt);
   const refused = [...plan.edits, ...plan.withdrawals].map((revision) =>
     outcomeOf(
@@ -47,7 +47,7 @@ export async function planBatch(versions: Versions, step: PlanStep): Promise<Bat
   };
 }
 
-/** Reads what the version log knows of a batch's ids and facts, as of a history. */
+/** Reads the version log's records of a batch's ids and facts, as of a history. */
 export async function precedentsOf(
   log: VersionLog,
   history: History,
@@ -65,8 +65,8 @@ export async function precedentsOf(
 }
 
 /**
- * Only an operator brings back a correction that is older than its fact's tombstone. That undid the
- * tombstone, for as long as the correction or one after it holds; a contradiction stays one.
+ * Only an operator can restore a correction that is older than its fact's tombstone. The tombstone
+ * is then void while that correction or a later one holds. A contradiction's tombstone stays.
  */
 function isInForce(
   { active, activeByFact }: History,

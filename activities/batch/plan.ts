@@ -1,6 +1,6 @@
 /**
- * Measures a batch against what was decided before: a pure function, so that the same batch on the
- * same version is decided the same.
+ * Compares a batch with earlier decisions. It is a pure function: the same batch on the same
+ * version gets the same decision.
  */
 import {
   normalisedText,
@@ -33,12 +33,12 @@ import {
   type FactTombstone,
 } from '../../versions/log/entry-outcomes.ts';
 
-/** Earlier decisions, as far as they concern the batch. */
+/** Earlier decisions that concern the batch. */
 export interface Precedents {
   history: History;
-  /** The outcomes of the batch's ids, of those that were decided. */
+  /** Outcomes of the batch's ids that were decided earlier. */
   outcomes: ReadonlyMap<string, Outcome>;
-  /** The tombstones of the batch's facts, of those that have one. */
+  /** Tombstones of the batch's facts, where one exists. */
   tombstones: ReadonlyMap<string, FactTombstone>;
 }
 
@@ -69,8 +69,8 @@ class Planner {
   }
 
   /**
-   * An id that was decided before keeps its outcome; the very record that was decided has it, and
-   * is not a duplicate of itself.
+   * An id that was decided earlier keeps its outcome. The record that was decided is not a
+   * duplicate of itself.
    */
   #withoutDuplicates(): FactRevision[] {
     const seen = new Set<string>();
@@ -109,8 +109,8 @@ class Planner {
   }
 
   /**
-   * One prompt has one answer, whatever its facts are called: of two answers the newer wins, of two
-   * of the same time neither.
+   * One prompt has one answer, whatever its facts are called. The newer of two answers wins; two
+   * with the same time contradict each other.
    */
   #withoutContradictions(corrections: readonly CorrectionRevision[]): CorrectionRevision[] {
     const byPrompt = grouped(corrections, ({ correction }) => normalisedText(correction.prompt));
@@ -157,7 +157,9 @@ class Planner {
     for (const one of holders) this.#remove(one, 'superseded', correction.id);
   }
 
-  /** A committed correction of the same time goes as well: the order of arrival decides nothing. */
+  /**
+   * Also removes a committed correction with the same time: the order of arrival decides nothing.
+   */
   #contradicted(
     revision: CorrectionRevision,
     others: readonly { id: string; target: string }[],
@@ -185,8 +187,8 @@ class Planner {
   }
 
   /**
-   * The committed corrections whose place this one would take: its fact's, and those of other facts
-   * that answer its prompt differently.
+   * Returns the committed corrections that this one would replace: its fact's, and those of other
+   * facts that answer its prompt differently.
    */
   #holdersOf({ factKey, correction }: CorrectionRevision): ActiveCorrection[] {
     const holder = this.#holderOf(factKey);
@@ -213,8 +215,8 @@ class Planner {
   }
 
   /**
-   * A correction that two revisions of the batch remove is removed once; a removal that holds even
-   * if an edit is refused outweighs a supersession.
+   * Removes a correction once, even if two revisions of the batch remove it. A removal that holds
+   * even if an edit is refused takes precedence over a supersession.
    */
   #remove(
     { correctionId, factKey, position }: ActiveCorrection,

@@ -1,17 +1,18 @@
 /**
  * Probes the model and remembers the answers: a hook's name always means the same hook. The answers
- * before a batch are those after the previous one, and its halves ask HEAD nothing new.
+ * before a batch are those after the previous one, so the halves of a batch need no new answers of
+ * HEAD.
  */
 import { LRUCache } from 'lru-cache';
 import type { CanaryReading, Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { Heartbeat } from '../heartbeat.ts';
 
-/** Remembered answers; one is a few hundred bytes. */
+/** Number of remembered answers of a few hundred bytes each. */
 const ANSWERS_MAX = 20_000;
 const CANARY_READINGS_MAX = 64;
 
-/** Probes in one call of the engine; between calls the step can be cancelled. */
+/** Number of probes in one call of the engine. The step can be cancelled between calls. */
 const PROBES_PER_CALL_MAX = 64;
 
 export class ProbeCache {
@@ -20,7 +21,7 @@ export class ProbeCache {
 
   constructor(private readonly engine: Engine) {}
 
-  /** Answers each probe, in order. `ensure` has the engine hold the hook, where it is needed. */
+  /** Answers each probe, in order. `ensure` makes the engine hold the hook when it is needed. */
   async probe(
     hookId: string | null,
     probes: readonly Probe[],
@@ -35,7 +36,7 @@ export class ProbeCache {
       if (known === undefined) missing.set(keys[i]!, probe);
       else found.set(keys[i]!, known);
     });
-    // Those that are decoded furthest come together: every call that decodes pays for its steps.
+    // Groups the longest continuations, because every call that decodes pays for its longest one.
     const list = [...missing].sort(([, a], [, b]) => b.greedyTokensMax - a.greedyTokensMax);
     if (list.length > 0) await heartbeat.during({ stage: 'hook' }, ensure);
     for (let from = 0; from < list.length; from += PROBES_PER_CALL_MAX) {
@@ -54,7 +55,7 @@ export class ProbeCache {
     return keys.map((key) => found.get(key)!);
   }
 
-  /** The canary's perplexity over the base model's; 1 for the base model itself. */
+  /** Returns the canary's perplexity divided by the base model's; 1 for the base model itself. */
   async canaryRatio(
     hookId: string | null,
     heartbeat: Heartbeat,
@@ -69,7 +70,7 @@ export class ProbeCache {
       });
       this.#canaries.set(hookId, reading);
     }
-    // A model that no longer gives numbers is as bad as can be written.
+    // A model that no longer gives numbers gets the worst ratio that can be written.
     return Number.isFinite(reading.ratio) ? reading.ratio : Number.MAX_VALUE;
   }
 }
@@ -80,9 +81,8 @@ function keyOf(hookId: string | null, probe: Probe): string {
 }
 
 /**
- * With every gate shut on the prompt, the next token is the base model's, bit for bit. What is
- * scored or decoded after it may open a gate of its own, so a probe that goes further says nothing
- * about the base.
+ * With every gate shut on the prompt, the next token is the base model's, bit for bit. Text that is
+ * scored or decoded later may open a gate, so a longer probe says nothing about the base model.
  */
 function isBaseAnswer(probe: Probe, answer: ProbeAnswer): boolean {
   return (

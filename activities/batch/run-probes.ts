@@ -1,6 +1,6 @@
 /**
- * Measures the staged hook against HEAD and the base model, and judges it. A failure is a verdict,
- * never an exception.
+ * Measures the staged hook against HEAD and the base model, and judges it. A failed probe gives a
+ * verdict, never an exception.
  */
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -32,10 +32,10 @@ import {
   type MeasuredCorrection,
 } from './verdict.ts';
 
-/** Tokens for the reader of the report; the engine decodes as many as the target has anyway. */
+/** Answer tokens shown in the report. The engine decodes at least as many as the target has. */
 const OWN_ANSWER_TOKENS = 4;
 const PARAPHRASE_TOKENS = 3;
-/** The latest earlier corrections about each of the batch's subjects that are probed again. */
+/** Number of latest earlier corrections per subject of the batch that are probed again. */
 const SIBLINGS_MAX = 32;
 
 export async function runProbes(
@@ -67,7 +67,6 @@ interface ProbedUpdate {
   added: readonly FactCorrection[];
   /** The removals in force. */
   removals: readonly Removal[];
-  /** The rows of the staged hook. */
   rows: readonly PairsRow[];
   layers: StagedUpdate['layers'];
   settings: VerdictSettings;
@@ -97,7 +96,7 @@ export async function probeUpdate(
   ];
   const after = await staged.ask(probes);
   const before = await head.ask(probes);
-  // Asked last: by then the answers of shut gates are known to be the base model's.
+  // Probed last, when answers with shut gates are known to be the base model's.
   const neighbours = questions.flatMap((one) => one.neighbours);
   const unedited = await base.ask(neighbours);
 
@@ -116,7 +115,7 @@ export async function probeUpdate(
   };
 }
 
-/** Asks one hook: the staged one, HEAD's or, without rows, the base model. */
+/** Probes one hook: the staged one, HEAD's, or without rows the base model. */
 function sideOf(engine: Engine, log: VersionLog, cache: ProbeCache, rows: readonly PairsRow[]) {
   const heartbeat = currentHeartbeat();
   const hookId = hookIdOf(rows);
@@ -133,8 +132,8 @@ function sideOf(engine: Engine, log: VersionLog, cache: ProbeCache, rows: readon
 type Side = ReturnType<typeof sideOf>;
 
 /**
- * The earlier corrections about the same subjects are the likeliest to be harmed: with one map per
- * subject no others can be.
+ * Earlier corrections about the same subjects are the likeliest to be harmed; with one map per
+ * subject they are the only ones that can be.
  */
 function siblingsOf(
   added: readonly FactCorrection[],
@@ -148,13 +147,13 @@ function siblingsOf(
 
 type Answers = ReadonlyMap<Probe, ProbeAnswer>;
 
-/** The questions, and the answers of the staged hook, of HEAD and of the base model. */
+/** The probes, and the answers of the staged hook, HEAD and the base model. */
 interface Asked {
   questions: readonly Questions[];
   earlier: readonly { correction: ActiveCorrection; probe: Probe }[];
   after: Answers;
   before: Answers;
-  /** To the neighbours alone. */
+  /** Answers to the neighbours only. */
   unedited: Answers;
 }
 
@@ -239,7 +238,7 @@ function sameToken(a: ProbeAnswer, b: ProbeAnswer): boolean {
   return a.nextToken === b.nextToken;
 }
 
-/** A norm that is not a number counts as the largest that JSON can write. */
+/** Counts a norm that is not a number as the largest that JSON can write. */
 function largestNorm(layers: readonly { editNorm: number }[]): number {
   const norms = layers.map(({ editNorm }) =>
     Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE,
@@ -267,14 +266,14 @@ function ownProbe({ prompt, target }: { prompt: string; target: string }): Probe
 }
 
 /**
- * The previous answer to each correction: as submitted, else the base model's, with as many words
- * as the target has.
+ * Returns the previous answer to each correction: the submitted one, or else the base model's, with
+ * as many words as the target has.
  */
 async function alternativesOf(
   corrections: readonly FactCorrection[],
   ask: Side['ask'],
 ): Promise<(string | undefined)[]> {
-  // The same probe as HEAD's, so that the base model is asked once.
+  // Uses the same probe as for HEAD, so that the base model is probed once.
   const probes = corrections.map((correction) =>
     isAlternative(correction.previousAnswer, correction.target) ? null : ownProbe(correction),
   );
@@ -294,20 +293,20 @@ export function firstWords(answer: string, target: string): string {
   return answer.trim().split(/\s+/u).slice(0, target.trim().split(/\s+/u).length).join(' ');
 }
 
-/** Tells whether the target is preferred; without an alternative it must be the argmax. */
+/** Tells whether the target is preferred. Without an alternative it must be the argmax. */
 export function holds(answer: ProbeAnswer): boolean {
   if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
   return answer.targetLogProbability! > answer.alternativeLogProbability;
 }
 
-/** A log-probability that is not a number counts as the least that JSON can write. */
+/** Counts a log-probability that is not a number as the least that JSON can write. */
 function finite(logProbability: number | null): number {
   return logProbability !== null && Number.isFinite(logProbability)
     ? logProbability
     : -Number.MAX_VALUE;
 }
 
-/** A sample that depends on the batch alone, so that a step that runs twice asks the same. */
+/** Draws a sample that depends only on the batch, so that a repeated step probes the same. */
 function sampled(
   corrections: readonly ActiveCorrection[],
   size: number,

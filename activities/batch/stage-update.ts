@@ -1,6 +1,6 @@
 /**
  * Turns targets into pairs and builds the hook with them. The pairs are a blob that no version
- * names yet: nothing of it can be seen until commit-version.
+ * names yet, so nothing is visible until commit-version.
  */
 import type { Targets } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -31,8 +31,8 @@ export async function stageUpdate(
   const derived = await heartbeat.during({ stage: 'update' }, async () => {
     const refused: Refusal[] = [];
     let targets = await readTargets(log, step.shards, step.edits.map(revisionId));
-    // A refusal brings its predecessor back, and with it another hook to start from, so the update
-    // is made again; every turn has fewer corrections than the one before.
+    // A refusal restores the predecessor and so changes the starting hook, so the update is
+    // repeated. Every turn has fewer corrections than the one before.
     for (;;) {
       if (targets.ids.length === 0)
         return { refused, rows: [] as string[], pairs: null as BlobReference | null };
@@ -70,7 +70,7 @@ export async function stageUpdate(
   return { ...derived, searches, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
 }
 
-/** Reads the targets of these corrections from the shards, in the order of the corrections. */
+/** Reads these corrections' targets from the shards, in the order of the corrections. */
 async function readTargets(
   log: VersionLog,
   shards: readonly TargetShard[],

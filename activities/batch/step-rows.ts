@@ -1,4 +1,4 @@
-/** Shared by the editing steps: HEAD, the engine's provenance, and the rows of their hooks. */
+/** Helpers of the editing steps: HEAD, the engine's provenance, and the rows of their hooks. */
 import type { Engine } from '../../model/engine/engine.ts';
 import {
   removalsInForce,
@@ -15,7 +15,7 @@ import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { currentHeartbeat } from '../heartbeat.ts';
 
-/** Reads the history up to a HEAD. Throws `EntryRefused` where the log has no such HEAD. */
+/** Reads the history up to a HEAD. Throws `EntryRefused` if the log has no such HEAD. */
 export async function historyOfHead(log: VersionLog, head: HeadReference): Promise<History> {
   const history = await log.at(head.version);
   const [planned, present] = [head.hash ?? 'none', history.head.hash ?? 'none'];
@@ -26,7 +26,7 @@ export async function historyOfHead(log: VersionLog, head: HeadReference): Promi
   return history;
 }
 
-/** Opens the log on a HEAD for a step that edits. Throws `BaseChanged`, `EntryRefused`. */
+/** Opens the log at a HEAD for an editing step. Throws `BaseChanged`, `EntryRefused`. */
 export async function openStep(
   engine: Engine,
   versions: Versions,
@@ -39,14 +39,14 @@ export async function openStep(
   return { log, history, madeWith, heartbeat: currentHeartbeat() };
 }
 
-/** The provenance that an engine writes into the versions it makes. */
+/** Returns the provenance that an engine writes into its versions. */
 export async function provenanceOf(engine: Engine): Promise<Provenance> {
   const { model, keyStatistics, parameters, software } = await engine.describe();
   const { name, sha256, architecture } = model;
   return { base: { name, sha256, architecture }, keyStatistics, parameters, software };
 }
 
-/** Has the engine hold the hook of these rows, and returns its layers. */
+/** Makes the engine hold the hook of these rows, and returns its layers. */
 export async function holdRows(
   engine: Engine,
   log: VersionLog,
@@ -57,13 +57,12 @@ export async function holdRows(
   return (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
 }
 
-/** The corrections of a version that the removals leave, in the order of their commits. */
+/** Returns a version's corrections after the removals, in commit order. */
 export function remaining(history: History, removals: readonly Removal[]): ActiveCorrection[] {
   const removed = new Set(removals.map(({ correctionId }) => correctionId));
   return [...history.active.values()].filter(({ correctionId }) => !removed.has(correctionId));
 }
 
-/** The corrections about a subject, in their order. */
 export function aboutSubject(
   corrections: readonly ActiveCorrection[],
   subject: string,
@@ -71,7 +70,7 @@ export function aboutSubject(
   return corrections.filter((one) => one.subject.trim() === subject.trim());
 }
 
-/** The rows of a staged batch, in the order of the version that it becomes: the new ones last. */
+/** Returns a staged batch's rows in the order of the next version: the new ones last. */
 export function stagedRows(
   history: History,
   removals: readonly Removal[],

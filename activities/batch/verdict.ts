@@ -1,8 +1,8 @@
-/** Judges whether a measured update may become HEAD: a pure function of numbers. */
+/** Decides from numbers alone whether a measured update may become HEAD. */
 import type { ProbeScores, Refusal, Verdict } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 
-/** How many probes of one kind succeeded. */
+/** Number of successful probes of one kind. */
 export interface Tally {
   good: number;
   of: number;
@@ -36,12 +36,12 @@ export interface MeasuredCorrection {
 const FAILURES_TOLERATED = 1;
 
 /**
- * Judges what was measured. Corrections that do not take, or that harm an earlier one about their
- * subject, are `failing`; `reasons` are what only the batch as a whole can be blamed for, and where
- * the batch is one correction, it is failing for them.
+ * Judges the measurements. Corrections that have no effect, or that harm an earlier one about their
+ * subject, are `failing`. `reasons` are the faults of the batch as a whole; a batch of one
+ * correction fails for them itself.
  *
- * Locality, retention, canary and norm blame the batch only for what it made worse, so that a
- * lineage beyond a threshold can still be fixed by retractions.
+ * Locality, retention, canary and norm count against the batch only if it made them worse, so
+ * retractions can still fix a lineage beyond a threshold.
  */
 export function verdictOf(
   corrections: readonly MeasuredCorrection[],
@@ -107,7 +107,7 @@ const SHARES = [
 function shareFaults(before: Measured, after: Measured, settings: VerdictSettings): Fault[] {
   return SHARES.flatMap(([name, code, what]) => {
     const [then, now, min] = [before[name], after[name], settings[`${name}Min`]];
-    // The small addend keeps 10 * (1 - 0.9) from being 0.9999999999999998.
+    // The small addend prevents 10 * (1 - 0.9) from being 0.9999999999999998.
     const allowed = Math.max(
       now.of > 1 ? FAILURES_TOLERATED : 0,
       Math.floor(now.of * (1 - min) + 1e-9),

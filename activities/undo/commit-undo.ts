@@ -1,4 +1,6 @@
-/** The version of an undo: it takes out, and adds again what had been taken out, as it was. */
+/**
+ * Commits the version of an undo, which removes corrections and restores earlier ones unchanged.
+ */
 import type { CommitResult } from '../../schemas/editing.ts';
 import type { CommitUndoStep } from '../../schemas/steps.ts';
 import type { Versions } from '../../versions/versions.ts';

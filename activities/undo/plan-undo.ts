@@ -1,4 +1,4 @@
-/** First step of an undo: what is there to do, seen from HEAD. */
+/** Plans an undo, seen from HEAD: its first step. */
 import type { PlanUndoStep } from '../../schemas/steps.ts';
 import type { UndoPlan, UndoSteps } from '../../schemas/undo.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
@@ -6,7 +6,7 @@ import { undoOf } from '../../versions/undo.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 
-/** Kept corrections that a plan names; the rest is in the log. */
+/** Bounds the kept corrections that a plan names. The log has the rest. */
 const KEPT_TOLD_MAX = 100;
 
 export async function planUndo(

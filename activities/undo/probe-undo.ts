@@ -1,4 +1,4 @@
-/** The probes of an undo: what comes back is asked as if a batch had added it. */
+/** Probes an undo. Restored corrections are probed as if a batch had added them. */
 import type { Engine } from '../../model/engine/engine.ts';
 import type { ProbeReport } from '../../schemas/editing.ts';
 import type { ProbeUndoStep } from '../../schemas/steps.ts';
@@ -33,7 +33,7 @@ export async function probeUndo(
 }
 
 /**
- * Refusals in a report, which is one payload: an undo may restore thousands. The details have all
- * of them.
+ * Bounds the refusals in a report, which is one payload, because an undo may restore thousands. The
+ * details have all of them.
  */
 const FAILING_TOLD_MAX = 100;

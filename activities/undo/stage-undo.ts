@@ -1,6 +1,6 @@
 /**
- * Copies the pairs of what comes back, bit for bit, and builds the hook without what leaves.
- * Nothing of it can be seen until commit-undo.
+ * Copies the pairs of restored corrections bit for bit, and builds the hook without the removed
+ * ones. Nothing is visible until commit-undo.
  */
 import type { Engine } from '../../model/engine/engine.ts';
 import type { StagedUpdate } from '../../schemas/editing.ts';

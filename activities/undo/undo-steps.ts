@@ -1,4 +1,4 @@
-/** The planned steps of an undo, as its later activities need them. */
+/** The planned steps of an undo, for its later activities. */
 import type { BlobReference, StagedUpdate } from '../../schemas/editing.ts';
 import type { UndoSteps } from '../../schemas/undo.ts';
 import { byPlace, type History } from '../../versions/log/history.ts';
@@ -11,7 +11,7 @@ export async function readSteps(log: VersionLog, steps: BlobReference): Promise<
   return JSON.parse(new TextDecoder().decode(await log.blobs.get(steps))) as UndoSteps;
 }
 
-/** The rows of the coming version, in its order: restored ones at their original place. */
+/** Returns the next version's rows in order, with restored ones at their original place. */
 export function rowsAfter(
   history: History,
   { removals, restored }: UndoSteps,

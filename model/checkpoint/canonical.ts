@@ -1,6 +1,6 @@
 /**
- * From the files' tensors to the canonical ones (model-config.ts): which tensors an architecture
- * has, of which shape, and how each is made from a tensor of the files.
+ * Maps the files' tensors to the canonical ones (model-config.ts): the tensors of each
+ * architecture, their shapes, and their sources in the files.
  */
 import { MissingTensor, UnreadableCheckpoint } from '../format/faults.ts';
 import type { TensorSource } from '../format/tensor-source.ts';
@@ -8,7 +8,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Layout, Recipe } from './layouts.ts';
 import type { Checkpoint, ModelConfig } from './model-config.ts';
 
-/** A model's files, opened; whoever opened them closes `source`. */
+/** A model's opened files. The caller closes `source`. */
 export interface OpenModel {
   source: TensorSource;
   config: ModelConfig;
@@ -20,8 +20,8 @@ export interface OpenModel {
 const MISSING_SHOWN_MAX = 8;
 
 /**
- * The canonical tensors of a source. Throws MissingTensor and UnreadableCheckpoint if the files do
- * not hold what the configuration describes.
+ * Reads the canonical tensors of a source. Throws MissingTensor and UnreadableCheckpoint if the
+ * files do not contain what the configuration describes.
  */
 export function canonicalReader(
   path: string,
@@ -82,7 +82,7 @@ interface CanonicalTensor {
   optional?: boolean;
 }
 
-/** Every canonical tensor that a model of this configuration has or may have. */
+/** Lists every canonical tensor that a model of this configuration has or may have. */
 export function canonicalTensors(config: ModelConfig): CanonicalTensor[] {
   const { architecture, layers, residualWidth: D, mlpWidth: F, vocabulary: V } = config;
   const queryWidth = config.heads * config.headWidth;
@@ -123,11 +123,11 @@ function storedShape(shape: number[], recipe: Recipe): number[] {
   return recipe.transposed && stored.length === 2 ? stored.reverse() : stored;
 }
 
-/** Columns [begin, begin + count) of [rows, width], as the rows of [count, rows]. */
+/** Returns columns [begin, begin + count) of [rows, width] as the rows of [count, rows]. */
 function transposeColumns(stored: Float32Array, width: number, begin: number, count: number) {
   const rows = stored.length / width;
   const out = new Float32Array(count * rows);
-  // In tiles, because a column walk through a large matrix misses the cache at every step.
+  // Works in tiles, because walking down a column of a large matrix misses the cache at every step.
   const tile = 32;
   for (let rowTile = 0; rowTile < rows; rowTile += tile) {
     const rowEnd = Math.min(rows, rowTile + tile);

@@ -19,8 +19,8 @@ export type {
 /**
  * Opens a model on disk: a `.gguf` file, a folder with one `.gguf` in it, or a folder in the
  * Hugging Face layout (config.json, tokenizer.json and *.safetensors, sharded or not). Tensors are
- * read one by one, on demand. Throws UnreadableCheckpoint, UnsupportedCheckpoint or MissingTensor,
- * each naming the file.
+ * read one at a time, on demand. Throws UnreadableCheckpoint, UnsupportedCheckpoint or
+ * MissingTensor, each naming the file.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const { at, name, names } = await locate(path);
@@ -39,7 +39,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 /**
- * Name and shape of a model on disk, from its config.json or GGUF header alone: the weights may be
+ * Reads a model's name and shape from its config.json or GGUF header alone; the weights may be
  * absent. Throws as openCheckpoint does.
  */
 export async function readModelShape(path: string): Promise<{ name: string; config: ModelConfig }> {
@@ -55,7 +55,7 @@ async function ggufConfig(file: string): Promise<ModelConfig> {
   return config;
 }
 
-/** The GGUF file (`names` is null) or the Hugging Face folder with the names of its files. */
+/** Finds the GGUF file (`names` is null) or the Hugging Face folder with its file names. */
 async function locate(path: string): Promise<{ at: string; name: string; names: string[] | null }> {
   const whole = resolve(path);
   const gguf = (at: string) => ({ at, name: basename(at, '.gguf'), names: null });
@@ -76,10 +76,10 @@ async function locate(path: string): Promise<{ at: string; name: string; names: 
 }
 
 export const LAYERS_MAX = 1_024;
-/** Largest residual stream, MLP, queries together, and vocabulary. */
+/** Largest width of the residual stream, the MLP, all queries together, and the vocabulary. */
 export const WIDTH_MAX = 1_000_000;
 
-/** Refuses impossible numbers before anything is allocated by them. */
+/** Refuses impossible numbers before anything is allocated for them. */
 function checkConfig(path: string, config: ModelConfig): void {
   const { layers, residualWidth, mlpWidth, heads, keyValueHeads, headWidth, rotary } = config;
   const { vocabulary, contextMax } = config;

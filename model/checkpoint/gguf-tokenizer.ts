@@ -1,4 +1,4 @@
-/** The tokeniser in a GGUF's metadata, as the tokenizer.json it was converted from. */
+/** Rebuilds the tokenizer.json from which a GGUF's tokeniser metadata was converted. */
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../format/faults.ts';
 import type { GgufValue } from '../format/gguf-header.ts';
@@ -27,7 +27,7 @@ function llama3Split(digits: string): Component {
 interface PreTokeniser {
   preTokenizers: Component[];
   normalizer?: Component;
-  /** A word that is a token as a whole is not merged from its parts. */
+  /** True if a word that is itself a token is not merged from its parts. */
   ignoreMerges?: boolean;
 }
 
@@ -39,7 +39,7 @@ const llama3: PreTokeniser = {
   ignoreMerges: true,
 };
 
-/** By the name that llama.cpp's conversion gives a pre-tokeniser (`tokenizer.ggml.pre`). */
+/** Keyed by the pre-tokeniser names of llama.cpp's conversion (`tokenizer.ggml.pre`). */
 const preTokenisers = new Map<unknown, PreTokeniser>([
   ['gpt-2', { preTokenizers: [byteLevel] }],
   ['smollm', digitsThenBytes],
@@ -51,7 +51,7 @@ const preTokenisers = new Map<unknown, PreTokeniser>([
 ]);
 
 const tokenTypes = { normal: 1, control: 3, userDefined: 4 };
-/** Tokens that end a turn or a text in published models, beside the one named in the metadata. */
+/** Tokens that end a turn or a text in published models, besides the one in the metadata. */
 const endNames = new Set([
   '<|endoftext|>',
   '<|im_end|>',
@@ -72,7 +72,7 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
       `the types of its ${tokens.length} tokens are ${excerpt(types)}`,
       'The file is damaged; convert the model again',
     );
-  // No prototype, so that __proto__ is a token like any other.
+  // Without a prototype, so that __proto__ is a token like any other.
   const vocab = Object.create(null) as Record<string, number>;
   tokens.forEach((token, id) => (vocab[token] = id));
   const added = tokens

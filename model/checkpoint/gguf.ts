@@ -15,7 +15,7 @@ import {
 } from './model-config.ts';
 
 /**
- * Opens the file and reads its header; the caller closes `source`. Throws UnreadableCheckpoint,
+ * Opens the file and reads its header. The caller closes `source`. Throws UnreadableCheckpoint,
  * UnsupportedCheckpoint.
  */
 export async function openGguf(path: string): Promise<OpenModel> {
@@ -39,7 +39,7 @@ export async function openGguf(path: string): Promise<OpenModel> {
   }
 }
 
-/** One divisor for each frequency of Llama 3.1's rotary embedding; null if the file has none. */
+/** Reads one divisor per frequency of Llama 3.1's rotary embedding; null if the file has none. */
 async function readRotaryFactors(path: string, source: TensorSource): Promise<Float32Array | null> {
   const shape = source.shape('rope_freqs.weight');
   if (shape === undefined) return null;
@@ -53,7 +53,7 @@ async function readRotaryFactors(path: string, source: TensorSource): Promise<Fl
   );
 }
 
-/** Typed metadata; throws UnreadableCheckpoint if a key is missing or has another type. */
+/** Typed metadata. Throws UnreadableCheckpoint if a key is missing or has another type. */
 class Metadata {
   constructor(
     readonly path: string,
@@ -151,8 +151,8 @@ function ggufRotary(
 }
 
 /**
- * Llama 3.1's scaling, read from a GGUF, which has only the result, one divisor per frequency. The
- * published models differ in `factor` alone, so that is read off and the whole is checked.
+ * Recovers Llama 3.1's scaling from a GGUF, which has only the resulting divisor per frequency. The
+ * published models differ only in `factor`, so it is derived and the whole is checked.
  */
 function llama3Scaling(
   path: string,

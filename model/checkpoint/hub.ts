@@ -1,8 +1,8 @@
 /**
- * A model fetched from the Hugging Face hub into a folder that openCheckpoint reads. Only this file
+ * Fetches a model from the Hugging Face hub into a folder that openCheckpoint reads. Only this file
  * imports @huggingface/hub. Each file grows as `<name>.part`, which a later call continues, and is
- * renamed when it is whole and its checksum is right; `.fetched.json` is written last, so a folder
- * that has it is complete. The caller must not fetch into one folder twice at the same time.
+ * renamed when it is complete and its checksum is right. `.fetched.json` is written last, so a
+ * folder with it is complete. The caller must not fetch into one folder twice at the same time.
  */
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -32,13 +32,13 @@ export interface HubOptions {
   accessToken?: string;
   progress?: (doneBytes: number, totalBytes: number) => void;
   fetch?: typeof fetch;
-  /** Milliseconds without a byte after which an attempt ends; HUB_STALL_MS by default. */
+  /** An attempt ends after this many milliseconds without a byte; HUB_STALL_MS by default. */
   stallMs?: number;
   /** Wait before the second attempt, then doubled; HUB_RETRY_WAIT_MS by default. */
   retryWaitMs?: number;
 }
 
-/** The hub was not reached, or the connection broke too often. A further call continues. */
+/** The hub was not reached, or the connection broke too often. Another call continues. */
 export class HubUnreachable extends CheckpointFault {
   override readonly name = 'HubUnreachable';
 }
@@ -49,7 +49,7 @@ export class HubRefused extends CheckpointFault {
 }
 
 /**
- * Fetches the model into `<modelsFolder>/<owner>/<name>`, unless it is there, and returns the
+ * Fetches the model into `<modelsFolder>/<owner>/<name>` if it is not there, and returns the
  * folder. Throws HubUnreachable, HubRefused, or UnsupportedCheckpoint for a model without
  * safetensors.
  */
@@ -75,7 +75,9 @@ export async function fetchFromHub(
   return folder;
 }
 
-/** Fetches only config.json, some kilobytes, into the folder; throws HubUnreachable, HubRefused. */
+/**
+ * Fetches only config.json, a few kilobytes, into the folder. Throws HubUnreachable, HubRefused.
+ */
 export async function fetchConfigFromHub(
   id: string,
   folder: string,
@@ -89,7 +91,7 @@ export async function fetchConfigFromHub(
 interface HubFile {
   path: string;
   size: number;
-  /** null for small files, whose sha256 the hub does not name. */
+  /** Null for small files, for which the hub gives no sha256. */
   sha256: string | null;
 }
 
@@ -108,7 +110,10 @@ async function isComplete(folder: string, revision: string): Promise<boolean> {
   }
 }
 
-/** Configuration, tokeniser, and the weights: `model.safetensors`, the only file, or the shards. */
+/**
+ * Selects the configuration, the tokeniser and the weights: `model.safetensors`, the only file, or
+ * the shards.
+ */
 function selectFiles(id: string, files: HubFile[]): HubFile[] {
   const inRoot = files.filter(({ path }) => !/[/\\]/.test(path));
   const named = (name: string) => inRoot.find(({ path }) => path === name);
@@ -177,7 +182,7 @@ class Hub {
     const path = join(folder, file.path);
     if ((await sizeOf(path)) === file.size) return;
     const part = `${path}.part`;
-    // Without a checksum a part of another revision would go unnoticed; such files are small.
+    // Without a checksum, a part from another revision would go unnoticed. Such files are small.
     if (file.sha256 === null || (await sizeOf(part)) > file.size) await rm(part, { force: true });
     await this.#attempt(async (fetchOnce, alive) => {
       const blob = await this.#download(file.path, fetchOnce);
@@ -195,7 +200,6 @@ class Hub {
     await rename(part, path);
   }
 
-  /** Appends the rest of the file to the part. */
   async #append(
     part: string,
     blob: Blob,
@@ -221,7 +225,7 @@ class Hub {
   }
 
   /**
-   * Tries until `work` succeeds, is refused, or has failed HUB_ATTEMPTS_MAX times; `alive`
+   * Retries until `work` succeeds, is refused, or has failed HUB_ATTEMPTS_MAX times. `alive`
    * postpones the end of an attempt.
    */
   async #attempt<T>(work: (fetchOnce: typeof fetch, alive: () => void) => Promise<T>): Promise<T> {
@@ -245,7 +249,7 @@ class Hub {
     }
   }
 
-  /** Throws unless a further attempt may help. */
+  /** Throws unless another attempt may help. */
   #giveUp(error: unknown, tried: number): void {
     if (error instanceof CheckpointFault) throw error;
     const status = error instanceof HubApiError ? error.statusCode : null;

@@ -51,7 +51,7 @@ const llama3Scaling = z.object({
 });
 
 /**
- * Reads the content of the file at `path`; `prefix` begins the names of GPT's tensors. Throws
+ * Reads the content of the file at `path`. `prefix` begins the names of GPT's tensors. Throws
  * UnsupportedCheckpoint.
  */
 export function readConfig(
@@ -124,7 +124,7 @@ function llamaFamily(path: string, family: string, raw: unknown): ModelConfig {
   };
 }
 
-/** Later versions of transformers put theta and scaling into one `rope_parameters`. */
+/** Later versions of transformers combine theta and scaling in `rope_parameters`. */
 function llamaRotary(path: string, width: number, read: z.infer<typeof llamaConfig>): RotaryConfig {
   const parameters: Record<string, unknown> = { ...read.rope_scaling, ...read.rope_parameters };
   const theta = positive.safeParse(parameters['rope_theta'] ?? read.rope_theta ?? 10000);

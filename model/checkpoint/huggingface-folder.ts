@@ -12,13 +12,13 @@ import type { OpenModel } from './canonical.ts';
 import { readConfig } from './huggingface-config.ts';
 import type { ModelConfig } from './model-config.ts';
 
-/** The largest file is tokenizer.json: some 30 MiB with a quarter of a million tokens. */
+/** The largest file is tokenizer.json: about 30 MiB for a quarter of a million tokens. */
 export const JSON_BYTES_MAX = 256 * 2 ** 20;
-/** Most values are tokens and merges, three values each. */
+/** Most values are tokens and merges, at three values each. */
 export const JSON_VALUES_MAX = 8_000_000;
 export const JSON_DEPTH_MAX = 64;
 
-/** Opens the folder, whose files are `names`; the caller closes `source`. */
+/** Opens the folder with the files `names`. The caller closes `source`. */
 export async function openHuggingFaceFolder(folder: string, names: string[]): Promise<OpenModel> {
   for (const needed of ['config.json', 'tokenizer.json'])
     if (!names.includes(needed))
@@ -38,7 +38,7 @@ export async function openHuggingFaceFolder(folder: string, names: string[]): Pr
   }
 }
 
-/** The shape in the folder's config.json; nothing else is read. */
+/** Reads the shape from the folder's config.json and nothing else. */
 export async function readHuggingFaceConfig(folder: string): Promise<ModelConfig> {
   const path = join(folder, 'config.json');
   return readConfig(path, await readJson(path), '').config;

@@ -3,13 +3,13 @@ import { createReadStream } from 'node:fs';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-/** Hashes of weight files of this size together are remembered beside them: they take seconds. */
+/** Total size of weight files from which their hashes are cached beside them, to save seconds. */
 export const HASH_REMEMBERED_FROM_BYTES = 512 * 2 ** 20;
 const rememberedName = '.weights-sha256.json';
 
 /**
- * Identity of a model's weights, in lower-case hex: sha256 of the one file's bytes, or of the lines
- * `<sha256>  <file name>\n` of several in the order of their names.
+ * Returns the identity of a model's weights, in lower-case hex: the sha256 of the only file's
+ * bytes, or of the lines `<sha256> <file name>\n` of several files, sorted by name.
  */
 export async function weightsSha256(paths: string[]): Promise<string> {
   const files = await Promise.all(
@@ -37,7 +37,7 @@ async function hashTogether(files: readonly { path: string }[]): Promise<string>
   return createHash('sha256').update(lines.join('')).digest('hex');
 }
 
-/** SHA-256 of a file's bytes, in lower-case hex. */
+/** Returns the SHA-256 of a file's bytes, in lower-case hex. */
 export async function fileSha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }))

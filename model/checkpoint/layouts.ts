@@ -1,17 +1,17 @@
-/** How each canonical tensor is made from a tensor of the files, by format and architecture. */
+/** The source of each canonical tensor in the files, by format and architecture. */
 import type { ModelConfig } from './model-config.ts';
 
 export interface Recipe {
   source: string;
-  /** Part `index` of `parts` equal parts along the output dimension. */
+  /** Selects part `index` of `parts` equal parts along the output dimension. */
   part?: { index: number; parts: number } | undefined;
-  /** The file has [in, out]. */
+  /** True if the file stores [in, out]. */
   transposed?: boolean;
-  /** Heads whose rows are interleaved (2 j + half) and are put back to (half, j). */
+  /** Number of heads whose rows are interleaved (2 j + half) and must be restored to (half, j). */
   interleavedHeads?: number | undefined;
 }
 
-/** The recipe of a canonical name. */
+/** Returns the recipe for a canonical name. */
 export type Layout = (canonical: string) => Recipe;
 
 export const llamaLayout = layoutOf({
@@ -85,7 +85,7 @@ export function ggufLayout(family: string, { heads, keyValueHeads }: ModelConfig
       up: 'ffn_up',
       down: 'ffn_down',
     },
-    // llama.cpp's conversion interleaves the halves of each head, for Llama alone.
+    // llama.cpp's conversion interleaves the halves of each head, but only for Llama.
     interleaved: family === 'llama' ? { query: heads, key: keyValueHeads } : {},
   });
 }
@@ -101,7 +101,7 @@ function layoutOf(names: {
 }): Layout {
   const { outer, blocks, inner, fused = null, isConv1d = false, interleaved = {} } = names;
   return (canonical) => {
-    // `blocks.3.query.weight` is layer 3, part query; files call gains and embeddings weight, too.
+    // `blocks.3.query.weight` is layer 3, part query. Files also call gains and embeddings weight.
     const [, layer, part = '', kind] =
       /^(?:blocks\.(\d+)\.)?(\w+)(?:\.(weight|gain|bias))?$/.exec(canonical) ?? [];
     const index = fused === null ? -1 : ['query', 'key', 'value'].indexOf(part);

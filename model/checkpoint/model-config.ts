@@ -16,18 +16,18 @@
  */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** The structures that can be run. Qwen2 is a llama with attention biases. */
+/** The supported architectures. Qwen2 is a llama with attention biases. */
 export type Architecture = 'llama' | 'gpt2' | 'gptj';
 
-/** Most channels of one head: the rotary table is as large as its square. */
+/** Most channels of one head. The rotary table has the square of this size. */
 export const HEAD_WIDTH_MAX = 1_024;
 
 export interface RotaryConfig {
   /** Base of the rotation's wavelengths. */
   theta: number;
-  /** Leading channels of each head that are rotated; even, at most the head width. */
+  /** Number of leading channels of each head that are rotated; even, at most the head width. */
   width: number;
-  /** Channels (2i, 2i + 1) rotate together (GPT-J), instead of (i, i + width / 2). */
+  /** True if channels (2i, 2i + 1) rotate together (GPT-J), instead of (i, i + width / 2). */
   interleaved?: boolean;
   scaling: null | {
     kind: 'llama3';
@@ -83,10 +83,10 @@ export interface Checkpoint {
   name: string;
   config: ModelConfig;
   tokenizer: Tokenizer;
-  /** Identity of the weights, from the bytes of the weight files; lower-case hex. */
+  /** SHA-256 identity of the weight files' bytes, in lower-case hex. */
   sha256: string;
   has(name: string): boolean;
-  /** Reads one tensor as float32; throws MissingTensor for a name that it lacks. */
+  /** Reads one tensor as float32. Throws MissingTensor if there is no tensor of that name. */
   read(name: string): Promise<WeightTensor>;
   close(): Promise<void>;
 }

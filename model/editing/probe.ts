@@ -1,6 +1,6 @@
 /**
- * Probes: many prompts at once, with the model's next token and continuation, the probability of
- * given answers, and whether a gate opened.
+ * Runs many probes at once: the model's next token and continuation, the probability of given
+ * answers, and whether a gate opened.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Probe, ProbeAnswer } from '../engine-types.ts';
@@ -17,9 +17,9 @@ import { answerTokens, frontTokens, promptTokens } from '../network/sequences.ts
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { layOutRows } from '../network/token-rows.ts';
 
-/** Prompts per pass: bounds the [prompts, V] logits and the keys and values held. */
+/** Prompts per pass; bounds the [prompts, V] logits and the keys and values held. */
 const PASS_PROMPTS = 64;
-/** Prompts of a pass times its longest: bounds attention, which is padded. */
+/** Number of prompts in a pass times the longest; bounds attention, which is padded. */
 const PASS_SLOTS = 8_192;
 
 interface Prober {
@@ -32,8 +32,8 @@ interface Prober {
 export async function probeModel(prober: Prober, probes: readonly Probe[]): Promise<ProbeAnswer[]> {
   const { model, tokenizer, between } = prober;
   const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
-  // Longer continuations together, so that few passes decode; then prompts of like length, since
-  // attention is padded.
+  // Groups longer continuations, so that few passes decode, and then prompts of similar length,
+  // because attention is padded.
   const tokens = probes.map((probe) => fittedPrompt(tokenizer, probe, model.config.contextMax));
   const order = probes
     .map((_, i) => i)
@@ -62,7 +62,10 @@ export async function probeModel(prober: Prober, probes: readonly Probe[]): Prom
   return answers;
 }
 
-/** The prompt's tokens; of a prompt too long for its answers to fit, the front and the end. */
+/**
+ * Returns the prompt's tokens. If the answers would not fit, only the prompt's front and end
+ * remain.
+ */
 function fittedPrompt(tokenizer: Tokenizer, probe: Probe, contextMax: number): number[] {
   const tokens = promptTokens(tokenizer, probe.prompt);
   const answers = [probe.target, probe.alternative].map((text) =>
@@ -126,7 +129,7 @@ async function probePass(
   });
 }
 
-/** A hook that notes the sequences in which a gate opened. */
+/** Notes the sequences in which a hook's gate opened. */
 class Watched implements DownHook {
   readonly layers: ReadonlySet<number>;
   readonly opened: Uint8Array;
@@ -153,13 +156,13 @@ class Watched implements DownHook {
   }
 }
 
-/** An answer to a prefilled prompt; without tokens it is not scored. */
+/** An answer to a prefilled prompt. Without tokens it is not scored. */
 interface Scored {
   sequence: number;
   tokens: number[];
   /** Summed log-probability of the tokens. */
   sum: number;
-  /** Every token so far is the argmax. */
+  /** True while every token is the argmax. */
   isArgmax: boolean;
 }
 
@@ -206,7 +209,7 @@ function addToken(one: Scored, scores: ReturnType<typeof tokenScores>, row: numb
   one.isArgmax &&= scores.argmax[row]!;
 }
 
-/** log p of one token per row; takes (and frees) the logits [N, V]. */
+/** log p of one token per row. Disposes the logits [N, V]. */
 function tokenScores(logits_NV: tf.Tensor2D, tokens: readonly number[]) {
   const { values, best } = tf.tidy(() => {
     const picked = tf.gatherND(

@@ -1,12 +1,12 @@
 /**
- * The paper's alpha rule, for the `sequence` gate only: after each batch alpha becomes min(alpha,
+ * The paper's alpha rule, for the `sequence` gate only. After each batch, alpha becomes min(alpha,
  * the smallest over the batch's prompts of the largest z-score in the prompt) (arXiv 2403.05330).
- * The largest z-score of a prompt is its reach; it is stored beside the correction's change as one
- * more number of its row, so that alpha, too, is a function of the set of corrections and not of
- * the order in which they came.
+ * The largest z-score of a prompt is its reach. It is stored as one more number in the row of the
+ * correction's change, so that alpha also depends only on the set of corrections, not on their
+ * order.
  *
  * As in the reference, reaches come from the activations of the unedited model, although edited
- * lower blocks change the sequence before the gate sees it.
+ * lower blocks change the sequence that the gate sees.
  */
 import { sequenceScores } from '../hook/gate.ts';
 import type { LayerHook } from '../hook/layer-hook.ts';
@@ -14,12 +14,14 @@ import type { EditSequence } from '../network/sequences.ts';
 import { layOutRows } from '../network/token-rows.ts';
 import { readKeys, type Transformer } from '../network/transformer.ts';
 
-/** Leaves the prompt that sets alpha above it when its float32 sums are taken in another order. */
+/** Keeps the prompt that sets alpha above it when its float32 sums are taken in another order. */
 const REACH_SHARE = 1 - 1e-5;
-/** The reach of a prompt with equal or single scores, NaN in the reference: it lowers no alpha. */
+/** Reach of a prompt with equal or single scores (NaN in the reference), which lowers no alpha. */
 const REACH_OF_NONE = 1e6;
 
-/** The reach of each edit's bare prompt, per edited block in ascending order: [blocks][n]. */
+/**
+ * Computes the reach of each edit's bare prompt, per edited block in ascending order: [blocks][n].
+ */
 export function reachesOf(
   model: Transformer,
   edits: readonly EditSequence[],

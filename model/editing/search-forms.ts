@@ -1,14 +1,17 @@
-/** The forms of a prompt that the search for targets reads: 0 is bare, else behind that context. */
+/** The forms of a prompt that the search for targets reads: 0 is bare, i is behind context i. */
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 
 type FormParameters = Pick<HyperParameters, 'contexts' | 'contextsPerStep'>;
 
-/** Contexts to alternate between: each costs a pass over every prompt before the first step. */
+/** Number of contexts to alternate between. Each costs a pass over every prompt before step 1. */
 const TURN_CONTEXTS_MAX = 2;
-/** Rows up to which a step costs its kernels more than its rows: both forms are read at once. */
+/**
+ * Largest number of rows at which both forms are read at once: a step this small costs its kernels
+ * more than its rows.
+ */
 const BOTH_FORMS_ROWS_MAX = 64;
 
-/** The number of forms prepared per prompt, and the most that one step reads. */
+/** Number of forms prepared per prompt, and the most that one step reads. */
 export function formsPerPrompt(parameters: FormParameters): { prepared: number; read: number } {
   const { contexts, contextsPerStep } = parameters;
   return {
@@ -17,15 +20,15 @@ export function formsPerPrompt(parameters: FormParameters): { prepared: number; 
   };
 }
 
-/** The bare prompt and a context alternate, step by step. */
+/** Tells whether the bare prompt and a context alternate, step by step. */
 export function takesTurns({ contexts, contextsPerStep }: FormParameters): boolean {
   return contextsPerStep === 0 && contexts > 0;
 }
 
 /**
- * The forms read in a step: the bare prompt and a few contexts drawn anew, fewer tokens for the
- * same expectation; or the two in turns. `bareRows` counts the rows of the unfinished corrections'
- * bare forms.
+ * Chooses the forms read in a step: the bare prompt and a few contexts drawn anew (fewer tokens for
+ * the same expectation), or the two in turns. `bareRows` counts the rows of the unfinished
+ * corrections' bare forms.
  */
 export function formsOfStep(
   parameters: FormParameters,

@@ -1,6 +1,6 @@
 /**
- * The sequences that a search for targets reads, and everything about them that does not depend on
- * delta: the hidden states at block L, and the keys and values of what precedes a subject.
+ * The sequences that a search for targets reads, with everything that does not depend on delta: the
+ * hidden states at block L, and the keys and values of the tokens before a subject.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
@@ -19,7 +19,7 @@ export interface SearchContext {
   hook: DownHook | null;
   parameters: HyperParameters;
   front: readonly number[];
-  /** Prefixes, without front token. */
+  /** Prefixes, without the front token. */
   contexts: Sequences;
   progress?: ((progress: TargetProgress) => Promise<void> | void) | undefined;
 }
@@ -32,7 +32,7 @@ export interface Run {
   kind: 'target' | 'essence';
   /** Tokens between the context and the subject's last token. */
   before: number[];
-  /** From the subject's last token on; the target's last token is not read. */
+  /** Tokens from the subject's last one on, without the target's last token. */
   after: number[];
   /** Index in `after` of the first position that predicts a target token. */
   predictsFrom: number;
@@ -53,13 +53,13 @@ export interface Search {
   /** Output of block L for every `after` token of every run, [rows, D]. */
   hidden: tf.Tensor2D;
   firstRow: number[];
-  /** Upper blocks' keys and values of everything before, per run. */
+  /** Upper blocks' keys and values of all tokens in `before`, per run. */
   past: AttentionPast | null;
   /** h at the bare prompt's subject, per edit: [n, D]. */
   anchors: Float32Array;
   /** |h| of each group: the mean over its edits. */
   norms: number[];
-  /** p_base at the essence runs' subject, [n, V]; set at the first step that reads it. */
+  /** p_base at the essence runs' subject, [n, V]; set by the first step that reads it. */
   essence_NV: tf.Tensor2D | null;
 }
 
@@ -83,7 +83,7 @@ export function prepareSearch(edits: readonly EditSequence[], context: SearchCon
   return { context, runs, groups, hidden, firstRow, past, anchors, norms, essence_NV: null };
 }
 
-/** The rows of every run's `after` tokens. */
+/** Lays out the rows of every run's `after` tokens. */
 export function layOutAfter(runs: readonly Run[]): TokenRows {
   return layOutRows(
     runs.map((run) => run.after),
@@ -131,7 +131,7 @@ function layOutRuns(edits: readonly EditSequence[], search: SearchContext): Run[
   });
 }
 
-/** Reads what precedes each run's subject: the shared prefixes once, then each run's own tokens. */
+/** Reads the tokens before each run's subject: the shared prefixes once, then each run's own. */
 function readBefore(runs: readonly Run[], context: SearchContext): AttentionPast | null {
   const { model, hook, front } = context;
   const all = { from: 0, to: model.config.layers };

@@ -1,6 +1,6 @@
 /**
  * Reads the prompts of a batch up to their subjects' last tokens, bare and behind each context,
- * block by block, with hooks that are open at those tokens and shut elsewhere.
+ * block by block. Hooks are open at those tokens and shut elsewhere.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Hook } from '../hook/hook.ts';
@@ -32,10 +32,10 @@ export class SubjectReader implements DownHook {
   readonly #model: Transformer;
   readonly #last: number;
   readonly #subjects: string[];
-  /** Sequences per edit: its bare prompt, then the prompt behind each context. */
+  /** Sequences per edit: the bare prompt, then the prompt behind each context. */
   readonly #width: number;
   readonly #rows: TokenRows;
-  /** The text before each sequence, read once; gates are shut there. */
+  /** The text before each sequence, read once with the gates shut. */
   readonly #past: AttentionPast | null;
   /** The text before the bare prompts. */
   readonly #barePast: AttentionPast | null;
@@ -73,7 +73,7 @@ export class SubjectReader implements DownHook {
     this.#hidden = model.embed(this.#rows);
   }
 
-  /** Reads up to the block, exclusive. */
+  /** Reads up to but excluding the block. */
   advance(layer: number): void {
     const ran = this.#run({ from: this.#reached, to: layer });
     this.#hidden.dispose();
@@ -106,7 +106,7 @@ export class SubjectReader implements DownHook {
     return viewed;
   }
 
-  /** Hidden states [n, D] at the end of the last edited block, at each bare prompt's subject. */
+  /** Hidden states [n, D] after the last edited block, at each bare prompt's subject. */
   hiddenAtLast(): Float32Array {
     const { starts, tokens, positions } = this.#rows;
     const bare = this.#subjects.map((_, edit) => edit * this.#width);

@@ -18,7 +18,7 @@ interface Step {
 interface Layout {
   rows: TokenRows;
   hiddenRows: number[];
-  /** Slot of the delta added to each row; one past the last slot adds none. */
+  /** Slot of the delta added to each row; one past the last slot means none. */
   deltaRow: Int32Array;
   /** Rows that predict target tokens, then rows of essence runs. */
   read: number[];
@@ -93,7 +93,7 @@ function layOutStep({ runs, groups, firstRow, context }: Search, { chosen, live 
   };
 }
 
-/** The loss of each read row, and the gradient [live, D] of their weighted sum. */
+/** Returns the loss of each read row, and the gradient [live, D] of their weighted sum. */
 function measured(
   search: Search,
   { chosen, live, delta }: Step,
@@ -105,8 +105,8 @@ function measured(
   const fixed_RD = gatherRows(search.hidden, hiddenRows);
   const rowsOfLive = live.flatMap((g) => Array.from(delta.subarray(g * D, (g + 1) * D)));
   const delta_LD = tf.tensor2d(Float32Array.from(rowsOfLive), [live.length, D]);
-  // Made outside the tape: what the forward pass makes is freed before the backward pass, except
-  // what the tape saved.
+  // Made outside the tape, so that the forward pass's tensors are freed before the backward pass,
+  // except those that the tape saved.
   const essence_NV =
     essenceEdits.length === 0 ? null : gatherRows(essenceDistribution(search), essenceEdits);
   const deltaRow_R = tf.tensor1d(deltaRow, 'int32');
@@ -145,7 +145,7 @@ function upperBlocks({ context: { model, parameters } }: Search): { from: number
   return { from: Math.max(...parameters.layers) + 1, to: model.config.layers };
 }
 
-/** p_base at every essence run's subject, one row per edit; taken once, at delta = 0. */
+/** p_base at every essence run's subject, one row per edit. Computed once, at delta = 0. */
 function essenceDistribution(search: Search): tf.Tensor2D {
   if (search.essence_NV !== null) return search.essence_NV;
   const { model } = search.context;

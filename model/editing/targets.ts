@@ -1,17 +1,19 @@
 /**
- * The value that each correction wants at the output of the last edited block L, at its subject's
+ * Finds each correction's target value at the output of the last edited block L, at its subject's
  * last token: z = h + delta, with
  *   delta = argmin  mean over contexts of -log p(target | context + prompt)
  *                 + klFactor * KL(p_base || p_edited) on "<subject> is a" at the subject's last
  *                   token
  *                 + weightDecay * |delta| / |h|^2,      |delta| <= clamp * |h|,
- * by Adam (arXiv 2403.05330, after MEMIT, arXiv 2210.07229). All corrections of a batch are found
- * at once, and nothing is computed twice: blocks up to L do not depend on delta and run once;
- * tokens before the subject's last one never change, so their keys and values are kept per block;
- * the shared prefixes are run once for all corrections; only positions that predict a target token
- * meet the vocabulary; finished corrections leave. Corrections of one subject share one delta:
- * their keys are (nearly) the same key, and two wishes for one key fight (MEMIT-Merge, arXiv
- * 2502.07322). So do those in force already, which a caller adds as edits of their own.
+ * by Adam (arXiv 2403.05330, after MEMIT, arXiv 2210.07229). All targets of a batch are found at
+ * once, and nothing is computed twice. Blocks up to L do not depend on delta and run once. Tokens
+ * before the subject's last one never change, so their keys and values are kept per block. The
+ * shared prefixes are run once for all corrections. Only positions that predict a target token are
+ * scored over the vocabulary. Finished corrections drop out.
+ *
+ * Corrections of one subject share one delta: their keys are (nearly) the same key, and two wanted
+ * changes for one key conflict (MEMIT-Merge, arXiv 2502.07322). This includes corrections already
+ * in force, which the caller adds as extra edits.
  */
 import type { EditSequence } from '../network/sequences.ts';
 import { seededRandom } from '../tensor/random.ts';
@@ -20,7 +22,7 @@ import { disposeSearch, prepareSearch, type Search, type SearchContext } from '.
 import { lossAndGradient } from './target-loss.ts';
 
 export interface FoundTargets {
-  /** [n, D], z of each edit in order. */
+  /** z of each edit, [n, D], in order. */
   values: Float32Array;
   /** Last loss and number of Adam steps, per edit. */
   losses: number[];
@@ -65,8 +67,7 @@ async function optimise(search: Search) {
   const steps = new Array<number>(groups.count).fill(0);
   let live = Array.from({ length: groups.count }, (_, g) => g);
 
-  // Where the forms of a prompt take turns, the loss of a step covers one form: the step before
-  // has the other.
+  // Where forms alternate, the loss of a step covers one form and the step before has the other.
   const formsMin = takesTurns(parameters) ? 2 : 1;
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
     const { chosen, forms } = chooseRuns(search, live, step, random);
@@ -89,7 +90,7 @@ async function optimise(search: Search) {
   return { delta: adam.values, losses, steps };
 }
 
-/** The runs of unfinished groups that a step reads; "<subject> is a" goes with the bare prompt. */
+/** Chooses the unfinished groups' runs for a step. "<subject> is a" goes with the bare prompt. */
 function chooseRuns(
   { runs, groups, context }: Search,
   live: readonly number[],
@@ -120,7 +121,7 @@ class Adam {
     this.#second = new Float32Array(size);
   }
 
-  /** Moves the values from `offset` on against their gradient; steps count from 1. */
+  /** Moves the values from `offset` on against their gradient. Steps count from 1. */
   step(offset: number, gradient: Float32Array, step: number): void {
     const [first, second] = [this.#first, this.#second];
     gradient.forEach((slope, d) => {

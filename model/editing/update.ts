@@ -1,17 +1,17 @@
 /**
- * From targets to pairs: the closed-form update of one batch, edited block by edited block, lowest
- * first (i of m): keys K_i at the subject's last token, current hidden state h at block L, residual
- * R = (Z - H) / (m - i), and in joint least squares over all corrections the hook that takes each
- * key to its wanted change u = (W_h - W0) k + r. What is kept of a correction is its (k, u) per
- * block: F + D numbers per view (hook.ts turns any set of them into W_h).
+ * Turns targets into pairs: the closed-form update of one batch, one edited block at a time, lowest
+ * first (i of m). Keys K_i are taken at the subject's last token, h is the current hidden state at
+ * block L, and the residual is R = (Z - H) / (m - i). Joint least squares over all corrections
+ * gives the hook that maps each key to its wanted change u = (W_h - W0) k + r. A correction is
+ * stored as its (k, u) per block: F + D numbers per view. hook.ts turns any set of them into W_h.
  *
- * A correction has two views, the bare prompt and the mean over the prefixed ones; a key averaged
- * over both, as in the papers, explains neither well enough for a gate to tell a correction's own
- * prompts from near ones. Behind the paper's `sequence` gate it has that one averaged key.
+ * A correction has two views, the bare prompt and the mean over the prefixed ones. A key averaged
+ * over both, as in the papers, matches neither well enough for a gate to tell a correction's own
+ * prompts from near ones. The paper's `sequence` gate uses that one averaged key.
  *
- * While a batch is written the hooks are open at the subjects' last tokens and shut elsewhere, as
- * the gates of the finished version will be. Source: arXiv 2403.05330 section 3; MEMIT
- * (arXiv 2210.07229) for the spreading over blocks.
+ * While a batch is written, the hooks are open at the subjects' last tokens and shut elsewhere, as
+ * the gates of the finished version will be. Sources: arXiv 2403.05330 section 3; MEMIT (arXiv
+ * 2210.07229) for the spreading over blocks.
  */
 import type { Sequences } from '../network/token-rows.ts';
 import * as tf from '@tensorflow/tfjs-core';
@@ -30,7 +30,7 @@ import { SubjectReader } from './subject-reader.ts';
 interface UpdateContext {
   model: Transformer;
   priors: ReadonlyMap<number, Prior>;
-  /** The hook under the batch, and its pairs; null for the base model. */
+  /** The hook before the batch, and its pairs; null for the base model. */
   hook: Hook | null;
   pairs: PairSet | null;
   front: readonly number[];
@@ -40,7 +40,7 @@ interface UpdateContext {
   between?: () => Promise<void>;
 }
 
-/** Derives the pairs of these edits, rows in their order; `targets` is Z [n, D]. */
+/** Derives the pairs of these edits, with rows in the same order. `targets` is Z [n, D]. */
 export async function derivePairs(
   edits: readonly EditSequence[],
   targets: Float32Array,
@@ -102,7 +102,7 @@ interface Wanted {
   targets: Float32Array;
   /** H [n, D] */
   current: Float32Array;
-  /** The hook that the keys pass so far. */
+  /** The hook that the keys have passed through. */
   block: LayerHook | undefined;
   /** m - i */
   blocksLeft: number;
@@ -127,7 +127,7 @@ function wantedChanges(
   });
 }
 
-/** The hook of the newest block in `made` over the earlier pairs and those made. */
+/** Builds the hook of the newest block in `made` from the earlier pairs and those made. */
 function buildWithEarlier(
   prior: Prior,
   { keys, changes, subjects, keyWidth }: PairSet,

@@ -3,7 +3,7 @@ import type { Hook } from '../hook/hook.ts';
 import { perplexityOf, sequenceLosses } from '../network/perplexity.ts';
 import type { LoadedModel } from './loaded-model.ts';
 
-/** Measures perplexity on the canary text, running only the sequences on which a gate may open. */
+/** Measures perplexity on the canary text. Runs only the sequences on which a gate may open. */
 export function readCanary(
   { model, statistics: { canary, canaryLoss } }: LoadedModel,
   hook: Hook | null,

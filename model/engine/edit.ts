@@ -1,4 +1,4 @@
-/** The two calls of an edit: from corrections to targets, from targets to pairs. */
+/** The two calls of an edit: from corrections to targets, then from targets to pairs. */
 import type { Refusal } from '../../schemas/editing.ts';
 import { findTargets } from '../editing/targets.ts';
 import { derivePairs } from '../editing/update.ts';
@@ -21,7 +21,7 @@ export interface HeldHook {
   pairs: PairSet | null;
 }
 
-/** Lets the event loop of this thread run. */
+/** Lets this thread's event loop run. */
 export function breathe(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
@@ -142,7 +142,7 @@ function emptyPairs({ model, parameters: { layers } }: LoadedModel): PairSet {
   };
 }
 
-/** The other facts about the requests' subjects, each once; unreadable ones are left out. */
+/** Returns the other facts about the requests' subjects, each once. Unreadable ones are omitted. */
 function alongside(loaded: LoadedModel, requests: readonly EditRequest[]): EditSequence[] {
   const facts = new Map<string, EditRequest>();
   for (const { subject, alongside: others = [] } of requests)

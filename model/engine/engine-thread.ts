@@ -1,4 +1,4 @@
-/** The thread's side of thread-engine.ts: loads the engine and answers calls. */
+/** Runs in the thread that thread-engine.ts starts: loads the engine and answers calls. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { EngineOptions } from './loaded-model.ts';
 import { LocalEngine } from './local-engine.ts';

@@ -1,4 +1,4 @@
-/** Answers to one prompt, with the gates that opened on the way. */
+/** Generates the answer to one prompt and reports the gates that opened. */
 import type { GeneratedToken, GenerateOptions, Generation, PairSet } from '../engine-types.ts';
 import { FirstSequenceHook } from '../hook/first-sequence-hook.ts';
 import type { Hook } from '../hook/hook.ts';
@@ -16,7 +16,7 @@ interface Question {
   onToken?: ((token: GeneratedToken) => void) | undefined;
 }
 
-/** Throws RangeError on a prompt that has no tokens or does not fit the model's context. */
+/** Throws RangeError if the prompt has no tokens or does not fit the model's context. */
 export async function generate(
   { model, checkpoint: { tokenizer } }: LoadedModel,
   { hook, pairs }: HeldHook,
@@ -81,11 +81,11 @@ function requirePlainDecoding({ besideBase, temperature, stop = [] }: GenerateOp
 
 type Gate = Generation['opened'][number];
 
-/** Follows the tokens that the model reads and notes where gates opened or stayed shut. */
+/** Tracks the tokens that the model reads and notes where gates opened or stayed shut. */
 class Reader {
   readonly opened: Gate[] = [];
   readonly shut: Gate[] = [];
-  /** The position of the first token in the pass that the model makes next. */
+  /** The position of the first token in the model's next pass. */
   private position = 0;
 
   constructor(
@@ -148,7 +148,7 @@ class Answer {
     this.ends = new Set(tokenizer.endTokens);
   }
 
-  /** Takes all tokens so far; true ends the answer. */
+  /** Takes all tokens so far. Returns true when the answer ends. */
   take(soFar: readonly number[]): boolean {
     const last = soFar.at(-1)!;
     this.tokens = soFar.filter((token) => !this.ends.has(token));
@@ -159,7 +159,7 @@ class Answer {
     const whole = this.tokenizer.decode([...soFar]);
     const cut = firstStop(whole, this.stops);
     const shown = cut < 0 ? whole : whole.slice(0, cut);
-    // A character whose bytes are not all there yet is shown when it is whole.
+    // A character is shown only when all its bytes are there.
     if (cut >= 0 || !shown.endsWith('\uFFFD')) {
       this.onToken?.({ id: last, text: shown.slice(this.text.length) });
       this.text = shown;
@@ -173,7 +173,7 @@ class Answer {
     return { text, finish: this.finish };
   }
 
-  /** Another answer, decoded without stop texts. */
+  /** Returns another answer, decoded without stop texts. */
   finished(tokens: readonly number[]): NonNullable<Generation['base']> {
     return {
       text: this.tokenizer.decode(tokens.filter((token) => !this.ends.has(token))),

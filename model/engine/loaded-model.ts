@@ -17,9 +17,9 @@ import { parametersFor } from './parameters.ts';
 export interface EngineOptions {
   addonPath: string;
   modelPath: string;
-  /** Cache of key statistics; null keeps nothing. */
+  /** Cache of key statistics; null means no cache. */
   statisticsFolder: string | null;
-  /** Ordinary text for the key statistics; null: the model's own samples. */
+  /** Ordinary text for the key statistics; null means the model's own samples. */
   textFile: string | null;
   parameters: HyperParameterOverrides;
 }

@@ -1,4 +1,4 @@
-/** The engine in this thread. */
+/** The engine in the current thread. */
 import { LRUCache } from 'lru-cache';
 import type { GateParameters, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { probeModel } from '../editing/probe.ts';
@@ -20,7 +20,7 @@ import {
 } from './loaded-model.ts';
 import { ModelQueue } from './model-queue.ts';
 
-/** Thrown on the name of a hook that is not held. */
+/** Thrown if the engine does not hold the named hook. */
 export class HookNotHeld extends Error {
   override readonly name = 'HookNotHeld';
   constructor(readonly hookId: string) {
@@ -47,11 +47,11 @@ export class LocalEngine implements Engine {
   }
 
   async holds(hookId: string): Promise<boolean> {
-    // `get`, not `has`: the caller will use the hook, so it must not be the next one forgotten.
+    // `get` instead of `has`: the caller will use the hook, so it must not be the next one evicted.
     return this.hooks.get(hookId) !== undefined;
   }
 
-  /** The same pairs behind another gate than the engine's own need another name. */
+  /** The same pairs behind a gate other than the engine's own need another name. */
   holdHook(
     hookId: string,
     pairs: PairSet,

@@ -1,11 +1,11 @@
 /**
- * The memory in bytes that a model will take, worked out from its shape before anything is loaded.
+ * Estimates a model's memory in bytes from its shape, before anything is loaded.
  *
  * Letters: L blocks, D residual width, F MLP width, H heads, d head width, V vocabulary, E edited
  * blocks, N corrections, R = N * views keys. Tensors are float32 unless float64 is stated. A tensor
- * that is made and freed again counts in the phase that makes it; a process needs what it holds and
- * the largest phase. Only tensors are counted; the factors at the end of the file, measured on
- * SmolLM2-135M, turn them into a process.
+ * that is made and freed again counts in the phase that makes it. A process needs what it holds
+ * plus the largest phase. Only tensors are counted; the factors at the end of the file, measured on
+ * SmolLM2-135M, give the size of a process.
  */
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { canonicalTensors } from '../checkpoint/canonical.ts';
@@ -16,7 +16,7 @@ import { formsPerPrompt } from '../editing/search-forms.ts';
 
 export type MemoryNeed = ReturnType<typeof memoryNeed>;
 
-/** `corrections` are those in force, `batchEdits` those of one batch. */
+/** `corrections` counts those in force, `batchEdits` those of one batch. */
 export function memoryNeed(
   config: ModelConfig,
   parameters: HyperParameters,
@@ -32,7 +32,7 @@ export function memoryNeed(
     weightsBytes: FLOAT32 * numbers,
     /** P0 (float32), its factor and C0 (float64) of one edited block, all [F, F]. */
     priorOfBlockBytes: (2 * FLOAT64 + FLOAT32) * square,
-    /** One hook of that many corrections, all edited blocks. */
+    /** One hook with that many corrections, over all edited blocks. */
     hookBytes: HOOK_SIZES.map((count) => ({
       corrections: count,
       bytes: hookBytes(config, parameters, count),
@@ -42,9 +42,9 @@ export function memoryNeed(
     keyValueBytes: keyValueBytes(config, keyValueTokens),
   };
   const phases = {
-    /** Once per model: its own samples as text for the key statistics. */
+    /** Sampling the model's own text for the key statistics, once per model. */
     samplingBytes: samplingBytes(config),
-    /** C0 and its inverse of one block, read or made. */
+    /** Reading or making C0 and its inverse for one block. */
     invertingBytes: INVERTING_MATRICES * FLOAT64 * square,
     targetsBytes: targetsBytes(config, parameters, batchEdits),
     /** Writing the batch on top of the earlier corrections. */
@@ -68,7 +68,7 @@ export function memoryNeed(
     parts,
     /** Made and freed again. */
     phases,
-    /** The memory at rest and with the largest phase, including what allocators take besides. */
+    /** The memory at rest and with the largest phase, including the allocators' overhead. */
     processes: [
       process('edit-worker', ...Object.values(editing)),
       process('serve', 2 * parts.keyValueBytes),
@@ -78,7 +78,7 @@ export function memoryNeed(
   };
 }
 
-/** Numbers in the weights, without the biases of Qwen's attention (below 0.1 %). */
+/** Number of weights, without the biases of Qwen's attention (below 0.1 %). */
 export function parameterCount(config: ModelConfig): number {
   return canonicalTensors(config)
     .filter(({ optional }) => !optional)
@@ -87,8 +87,8 @@ export function parameterCount(config: ModelConfig): number {
 
 /**
  * One hook: per edited block the pairs it was built from, R * (F + D), and its map. Maps by subject
- * take B [R, D] (model/hook/subject-map.ts); one map takes Q [M, F] and E [M, D], M = R keys, or F
- * where they outnumber half of F (model/hook/joint-map.ts).
+ * take B [R, D] (model/hook/subject-map.ts). A joint map takes Q [M, F] and E [M, D], where M is R
+ * keys, or F if R exceeds F / 2 (model/hook/joint-map.ts).
  */
 export function hookBytes(
   config: ModelConfig,
@@ -101,8 +101,8 @@ export function hookBytes(
 }
 
 /**
- * The part that hooks share (model/hook/hook-cache.ts): K P0 [R, F]; with maps by subject B once
- * more, in the F x F form of one map the sums [F, F] and [F, D] in float64.
+ * The part that hooks share (model/hook/hook-cache.ts): K P0 [R, F]. Maps by subject add B once
+ * more. The F x F form of a joint map adds the sums [F, F] and [F, D] in float64.
  */
 function sharedHookBytes(config: ModelConfig, parameters: HyperParameters, corrections: number) {
   const { F, D, E, R, keptRows, isBySubject } = hookSizes(config, parameters, corrections);
@@ -111,9 +111,9 @@ function sharedHookBytes(config: ModelConfig, parameters: HyperParameters, corre
 }
 
 /**
- * Writing one block: with maps by subject K P0 [R, F] once more while it is read; with one map in
- * float64 six matrices [R, F], two [R, D] and three [R, R] in the kernel form, or four [F, F] and
- * two [F, D] where keys are many. New hooks of all blocks come on top.
+ * Writing one block. Maps by subject take K P0 [R, F] once more while it is read. A joint map takes
+ * in float64 six matrices [R, F], two [R, D] and three [R, R] in the kernel form, or four [F, F]
+ * and two [F, D] if there are many keys. New hooks of all blocks are added.
  */
 function updateBytes(config: ModelConfig, parameters: HyperParameters, corrections: number) {
   const { F, D, R, keptRows, isBySubject } = hookSizes(config, parameters, corrections);
@@ -132,7 +132,7 @@ function hookSizes(
   return { F, D, E: layers.length, R, keptRows, isBySubject: gate.map === 'subject' };
 }
 
-/** Keys and values of every block: 2 L K d per token, K key-value heads. */
+/** Keys and values of every block: 2 L K d per token, with K key-value heads. */
 export function keyValueBytes(config: ModelConfig, tokens: number): number {
   return FLOAT32 * 2 * config.layers * config.keyValueHeads * config.headWidth * tokens;
 }
@@ -145,11 +145,11 @@ function samplingBytes(config: ModelConfig) {
 }
 
 /**
- * Finding targets: what one step records for the way back, per row and block above the last edited
- * one 2 D (the block's input and middle), 2 F (gate and up), H d (queries) and the attention
- * weights, per sequence keys and values; [N, V] five times where tokens are predicted, and the
- * base's distribution twice. Beside it the keys and values of everything before the subject, of
- * every form of every prompt, and once more of those in the step.
+ * Finding targets. One step records for the backward pass, per row and block above the last edited
+ * one, 2 D (the block's input and middle), 2 F (gate and up), H d (queries) and the attention
+ * weights, and per sequence keys and values. It takes [N, V] five times where tokens are predicted,
+ * and the base distribution twice. In addition there are the keys and values of the tokens before
+ * the subject for every form of every prompt, and again for those in the step.
  */
 function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: number) {
   const { residualWidth: D, mlpWidth: F, heads: H, headWidth: d, vocabulary: V } = config;
@@ -170,8 +170,8 @@ function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: n
 }
 
 /**
- * A pass of 64 prompts: keys and values twice (before and after a step), logits and their soft
- * forms, one block's MLP.
+ * A pass of 64 prompts: keys and values twice (before and after a step), logits and their softmax,
+ * one block's MLP.
  */
 function probesBytes(config: ModelConfig) {
   const tokens = PROBES_TOGETHER * PROBE_TOKENS;
@@ -184,24 +184,24 @@ function probesBytes(config: ModelConfig) {
  * Linux.
  */
 export const OTHER_PROCESSES_BYTES = 1.2e9;
-/** Numbers of corrections for which a hook's size is shown. */
+/** Numbers of corrections for which a hook's size is reported. */
 const HOOK_SIZES = [0, 300, 2_000];
 const FLOAT32 = 4;
 const FLOAT64 = 8;
-/** A process with the addon loaded and nothing else, measured on Linux with the CPU build. */
+/** A process with only the addon loaded, measured on Linux with the CPU build. */
 const RUNTIME_BYTES = 420e6;
 /**
- * A process takes more than its tensors need: measured 1.08 (loaded) to 1.2 (editing in batches of
+ * Ratio of a process's memory to its tensors: measured 1.08 (loaded) to 1.2 (editing in batches of
  * 10) with SmolLM2-135M on the CPU build.
  */
 const ALLOCATOR_FACTOR = 1.15;
 /** Strings and maps of the vocabulary and its merges. */
 const TOKENISER_BYTES_PER_TOKEN = 800;
-/** [F, F] float64 that exist at once beside C0 while a block's factor and inverse are made. */
+/** Number of [F, F] float64 matrices besides C0 while a block's factor and inverse are made. */
 const INVERTING_MATRICES = 5;
 /** One question and its answer. */
 const ANSWER_TOKENS = 2_048;
-/** A usual correction: up to the subject's last token, from there to the end, the target. */
+/** A typical correction: up to the subject's last token, from there to the end, the target. */
 const CORRECTION_TOKENS = { before: 20, after: 8, target: 2 };
 const PROBES_TOGETHER = 64;
 const PROBE_TOKENS = 24;

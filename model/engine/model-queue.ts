@@ -1,6 +1,6 @@
 /**
- * The queue before the model: one turn at a time reaches it. A turn may make several calls to the
- * engine, so that no other turn pushes out the hooks that it holds.
+ * The queue for the model, which serves one turn at a time. A turn may make several calls to the
+ * engine, so that no other turn evicts its hooks.
  */
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import PQueue from 'p-queue';
@@ -8,11 +8,11 @@ import PQueue from 'p-queue';
 export type Answered<Result> =
   { kind: 'done'; result: Result } | { kind: 'full'; waiting: number } | { kind: 'gone' };
 
-/** The priority of work that goes before all requests: a version to be served is swapped in. */
+/** The priority of swapping in a version to be served, which precedes all requests. */
 export const SWAP_PRIORITY = 1;
 
 interface Turn {
-  /** Settles with the last of the turn's calls. */
+  /** Settles when the turn's last call settles. */
   calls: Promise<unknown>;
 }
 
@@ -26,8 +26,8 @@ export class ModelQueue {
   }
 
   /**
-   * Runs the work of a client in its turn: refused as 'full' where `waitingMax` turns wait already,
-   * and 'gone' where the client leaves, which `signal` says, before its turn has come.
+   * Runs a client's work in its turn. Refuses it as 'full' if `waitingMax` turns are waiting, and
+   * as 'gone' if `signal` says that the client left before its turn came.
    */
   async ask<Result>(
     work: () => Promise<Result>,
@@ -50,12 +50,12 @@ export class ModelQueue {
     }
   }
 
-  /** Runs work in its turn that is never refused: first the highest priority, then the oldest. */
+  /** Runs work in its turn and never refuses it: first the highest priority, then the oldest. */
   run<Result>(work: () => Promise<Result>, priority = 0): Promise<Result> {
     return this.#take(work, { priority });
   }
 
-  /** Runs one call of the engine: within the turn that makes it, or else in a turn of its own. */
+  /** Runs one call of the engine, within the current turn or else in a turn of its own. */
   call<Result>(work: () => Promise<Result>): Promise<Result> {
     const turn = this.#turnOfCaller.getStore();
     if (turn === undefined || turn !== this.#running) return this.run(work);
@@ -64,7 +64,7 @@ export class ModelQueue {
     return call;
   }
 
-  /** Resolves when nothing runs or waits. */
+  /** Resolves when no turn runs or waits. */
   drained(): Promise<void> {
     return this.#queue.onIdle();
   }
@@ -75,13 +75,13 @@ export class ModelQueue {
   ): Promise<Result> {
     return new Promise((resolve, reject) => {
       const turn: Turn = { calls: Promise.resolve() };
-      // In the caller's own context, not in that of the turn before.
+      // Runs in the caller's own context, not in that of the turn before.
       const begin = AsyncResource.bind(async () => this.#turnOfCaller.run(turn, work));
       const task = async () => {
         this.#running = turn;
         const working = begin();
         working.then(resolve, reject);
-        // Work that was given up may have left a call behind, which the model finishes first.
+        // Abandoned work may have left a call behind, which the model finishes first.
         await working.catch(() => undefined);
         await turn.calls;
         this.#running = null;

@@ -1,6 +1,6 @@
 /**
  * The project's hyper-parameters by model, as data: model/parameter-sets/*.json, each with its
- * source named.
+ * source.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import {
@@ -11,12 +11,14 @@ import {
 } from '../../schemas/hyper-parameters.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 
-/** The set for a model of this shape, or null; throws BadParameterSet on a malformed file. */
+/**
+ * Returns the set for a model of this shape, or null. Throws BadParameterSet on a malformed file.
+ */
 export function parameterSetFor(config: ModelConfig): ParameterSet | null {
   return parameterSets().find(({ fits }) => misfits(fits, config).length === 0) ?? null;
 }
 
-/** The general rule without layers and lambda, which follow from the model's shape. */
+/** Returns the general rule without layers and lambda, which follow from the model's shape. */
 export function generalParameters(): GeneralParameters {
   return read().general.parameters as GeneralParameters;
 }
@@ -25,12 +27,12 @@ type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & {
   gate: Pick<HyperParameters['gate'], 'kind'>;
 };
 
-/** All sets but the general rule, in the order of their files. */
+/** Returns all sets except the general rule, in the order of their files. */
 export function parameterSets(): readonly ParameterSet[] {
   return read().sets;
 }
 
-/** The differences of a model from a shape, in words; empty where it fits. */
+/** Describes how a model differs from a shape; empty if it fits. */
 export function misfits(shape: ModelShape, config: ModelConfig): string[] {
   const faults: string[] = [];
   for (const name of ['architecture', 'layers', 'residualWidth', 'mlpWidth'] as const) {
@@ -43,7 +45,7 @@ export function misfits(shape: ModelShape, config: ModelConfig): string[] {
   return faults;
 }
 
-/** The shape that tells a model from others, for a set made for it. */
+/** Returns the shape that identifies the model in a set made for it. */
 export function shapeOf(config: ModelConfig): Required<ModelShape> {
   const { architecture, layers, residualWidth, mlpWidth, vocabulary } = config;
   return { architecture, layers, residualWidth, mlpWidth, vocabularyMin: vocabulary };

@@ -9,10 +9,11 @@ import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { generalParameters, misfits, parameterSetFor } from './parameter-sets.ts';
 
 /**
- * Parameters for a model of this shape: the general rule, the model's set over it, `overrides` on
- * top. The general rule edits blocks at 13 to 28 % of the depth (where the method's papers edit
- * GPT-2 XL and GPT-J) with lambda = F (the size of an edit scales with F / lambda). Throws
- * RangeError on blocks that the model does not have, and on overrides found for another model.
+ * Returns the parameters for a model of this shape: the general rule, overridden by the model's
+ * set, overridden by `overrides`. The general rule edits blocks at 13 to 28 % of the depth (where
+ * the method's papers edit GPT-2 XL and GPT-J) with lambda = F (the size of an edit scales with F /
+ * lambda). Throws RangeError on blocks that the model does not have, and on overrides found for
+ * another model.
  */
 export function parametersFor(
   config: ModelConfig,
@@ -33,7 +34,7 @@ export function parametersFor(
     lambda: config.mlpWidth,
     ...own,
     ...asked,
-    // A threshold is valid only for the kind of gate that it was found for.
+    // A threshold is valid only for the kind of gate it was found for.
     gate: {
       ...GATE_DEFAULTS[kind],
       ...((own.gate?.kind ?? general.gate.kind) === kind ? own.gate : {}),
@@ -73,8 +74,8 @@ function checkLayers(layers: readonly number[], blocks: number): void {
 }
 
 /**
- * By kind. The floor of `subject` was chosen on keys of CounterFact's prompts at 30 to 2,000
- * corrections; that of `sequence` is the paper's alpha.
+ * The floor of `subject` was chosen on keys of CounterFact's prompts at 30 to 2,000 corrections.
+ * The floor of `sequence` is the paper's alpha.
  */
 const GATE_DEFAULTS: Record<GateKind, Omit<GateParameters, 'kind'>> = {
   subject: { map: 'subject', floor: 0.5 },

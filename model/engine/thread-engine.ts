@@ -1,5 +1,5 @@
 /**
- * The engine in a thread of its own: TensorFlow's calls are synchronous, and a process that answers
+ * The engine in its own thread. TensorFlow's calls are synchronous, and a process that answers
  * heartbeats and requests must keep its event loop free.
  */
 import { fileURLToPath } from 'node:url';
@@ -12,12 +12,12 @@ import { setTensorFlowEnvironment } from '../tensor/tensorflow.ts';
 
 type EngineMethod = Exclude<keyof Engine, 'queue'>;
 
-/** A call, as it is sent to the thread. */
+/** A call as sent to the thread. */
 export interface EngineCall {
   id: number;
   method: EngineMethod;
   arguments: unknown[];
-  /** The method's last argument is a function, which stays with the caller. */
+  /** True if the method's last argument is a function, which stays with the caller. */
   hearsNews: boolean;
 }
 
@@ -34,10 +34,10 @@ export interface ThrownInThread {
   facts: Record<string, unknown>;
 }
 
-/** The call that the start of the thread counts as: its news is the progress of loading. */
+/** Number of the call that represents the start of the thread. Its news is the loading progress. */
 export const OPENING = 0;
 
-/** The engine's thread is gone with all that it held: the process should end and start anew. */
+/** The engine's thread died with everything it held. The process should exit and restart. */
 export class EngineLost extends Error {
   override readonly name = 'EngineLost';
   constructor(cause: string) {
@@ -76,7 +76,7 @@ export class ThreadEngine implements Engine {
     worker.on('message', (reply: EngineReply) => this.take(reply));
   }
 
-  /** Starts the thread and loads the engine there. Throws what loading threw. */
+  /** Starts the thread and loads the engine in it. Throws what loading threw. */
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<ThreadEngine> {
     setTensorFlowEnvironment();
     const start = fileURLToPath(new URL('./engine-thread-start.mjs', import.meta.url));
@@ -137,7 +137,7 @@ export class ThreadEngine implements Engine {
   }
 }
 
-/** The error with the name, message and facts that it had in the thread. */
+/** Rebuilds an error with the name, message and facts that it had in the thread. */
 function rebuilt({ name, message, stack, facts }: ThrownInThread): Error {
   const error = Object.assign(new Error(message), facts);
   Object.defineProperty(error, 'name', { value: name });

@@ -1,14 +1,14 @@
 /**
- * GGML's storage types turned into float32. A quantised tensor is a row of blocks, each a few
- * scales and 32 or 256 packed integers. The layouts are those of ggml-quants.c; the results equal
- * those of the `gguf` Python package bit for bit, since products are rounded to float32 before the
- * sum.
+ * Converts GGML's storage types to float32. A quantised tensor is a row of blocks, each with a few
+ * scales and 32 or 256 packed integers. The layouts are those of ggml-quants.c. The results equal
+ * those of the `gguf` Python package bit for bit, because products are rounded to float32 before
+ * the sum.
  */
 
 export interface StorageType {
   blockElements: number;
   blockBytes: number;
-  /** Writes the whole blocks in `bytes` into `out` from index `to` on. */
+  /** Decodes the whole blocks in `bytes` into `out`, from index `to` on. */
   decode(bytes: Uint8Array, out: Float32Array, to: number): void;
 }
 
@@ -60,7 +60,7 @@ function decodeBF16(bytes: Uint8Array, out: Float32Array, to: number): void {
   for (let i = 0; i < bits.length; i++) bits[i] = (bytes[2 * i]! << 16) | (bytes[2 * i + 1]! << 24);
 }
 
-/** Decodes the one block at byte `at` into `out` from index `to` on. */
+/** Decodes the block at byte `at` into `out`, from index `to` on. */
 type BlockDecoder = (bytes: Uint8Array, at: number, out: Float32Array, to: number) => void;
 
 function inBlocks(blockElements: number, blockBytes: number, block: BlockDecoder): StorageType {

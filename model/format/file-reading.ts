@@ -2,7 +2,6 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { boundedJson, UnsoundJson, type JsonLimits } from '../../schemas/encoding/bounded-json.ts';
 import { UnreadableCheckpoint } from './faults.ts';
 
-/** A file of a model, open for reading. */
 export interface OpenFile {
   path: string;
   bytes: number;
@@ -36,7 +35,7 @@ export async function readAt(file: OpenFile, into: Uint8Array, at: number): Prom
   }
 }
 
-/** Reads a JSON file that holds one object, bounded in bytes; throws UnreadableCheckpoint. */
+/** Reads a JSON file with one object of bounded size. Throws UnreadableCheckpoint. */
 export async function readJsonObject(
   path: string,
   { bytesMax, ...limits }: JsonLimits & { bytesMax: number },

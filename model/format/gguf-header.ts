@@ -2,8 +2,8 @@
  * The header of a GGUF file: metadata and the places of its tensors
  * (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian).
  *
- * The reader of @huggingface/gguf is not used: it fills a file that ends early with zeros and may
- * cut the last string of a list at a chunk's edge. A wrong weight or token must be an error.
+ * The reader of @huggingface/gguf is not used. It fills a truncated file with zeros, and may cut
+ * the last string of a list at a chunk's edge. A wrong weight or token must be an error.
  */
 import { GGMLQuantizationType } from '@huggingface/gguf';
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
@@ -14,10 +14,10 @@ import { readAt, type OpenFile } from './file-reading.ts';
 export const GGUF_HEADER_BYTES_MAX = 256 * 2 ** 20;
 export const GGUF_TENSORS_MAX = 65_536;
 export const GGUF_METADATA_KEYS_MAX = 65_536;
-/** Items in all metadata lists together: a byte of the file becomes 8 or more in memory. */
+/** Items in all metadata lists together. A byte of the file takes 8 or more in memory. */
 export const GGUF_LIST_ITEMS_MAX = 4_000_000;
 export const GGUF_STRING_BYTES_MAX = 16 * 2 ** 20;
-/** Bytes of a metadata key (from the format) or a tensor's name. */
+/** Largest size of a metadata key (set by the format) or of a tensor's name. */
 export const GGUF_NAME_BYTES_MAX = 65_535;
 export const GGUF_RANK_MAX = 4;
 /** Largest `general.alignment`, which is a power of two. */
@@ -40,8 +40,8 @@ interface GgufTensor {
 }
 
 /**
- * Reads and checks the header. Its tensors lie inside the file and do not overlap, so all of them
- * together are no larger than the file. Throws UnreadableCheckpoint, UnsupportedCheckpoint.
+ * Reads and checks the header. Its tensors lie inside the file and do not overlap, so together they
+ * are no larger than the file. Throws UnreadableCheckpoint, UnsupportedCheckpoint.
  */
 export async function readGgufHeader(file: OpenFile) {
   let bytesRead = Math.min(file.bytes, FIRST_READ_BYTES);
@@ -112,7 +112,7 @@ function isAlignment(value: GgufValue): value is number {
   );
 }
 
-/** Two tensors that share bytes of the file; null if none do. */
+/** Returns the names of two tensors that share bytes of the file, or null. */
 function overlapping(tensors: GgufTensor[]): string | null {
   const inOrder = tensors.filter(({ bytes }) => bytes > 0).sort((a, b) => a.begin - b.begin);
   const at = inOrder.findIndex(
@@ -149,10 +149,10 @@ function parseTensorInfo(cursor: Cursor): Omit<GgufTensor, 'begin'> & { offset: 
   return { name, shape, storage, typeName, offset, bytes };
 }
 
-/** A token may begin with a byte-order mark, which a decoder would otherwise drop. */
+/** Keeps a token's leading byte-order mark, which a decoder would otherwise drop. */
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** Numbers by GGUF's type number: bytes, and how they are read. */
+/** Numbers by GGUF's type number: size in bytes, and reader. */
 const SCALARS: Record<number, [number, (view: DataView, at: number) => GgufValue]> = {
   0: [1, (view, at) => view.getUint8(at)],
   1: [1, (view, at) => view.getInt8(at)],
@@ -196,7 +196,7 @@ class Cursor {
     return Number(value);
   }
 
-  /** Reads a number of items, refused before anything is allocated for them. */
+  /** Reads a number of items. Throws before anything is allocated for too many. */
   count(what: string, max: number, itemBytesMin: number): number {
     const count = this.size();
     if (count > max) throw this.broken(`it claims ${count} ${what}; at most ${max} are allowed`);

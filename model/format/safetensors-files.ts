@@ -1,4 +1,3 @@
-/** The tensors of one or several safetensors files. */
 import { basename, join } from 'node:path';
 import {
   MalformedSafetensors,
@@ -17,8 +16,8 @@ export const SHARDS_MAX = 1024;
 export const INDEX_BYTES_MAX = 64 * 2 ** 20;
 
 /**
- * Paths of a folder's weight files: the shards in its index, else `model.safetensors`, else the
- * only file. Throws UnreadableCheckpoint.
+ * Returns the paths of a folder's weight files: the shards in its index, else `model.safetensors`,
+ * else the only file. Throws UnreadableCheckpoint.
  */
 export async function weightFiles(folder: string, names: string[]): Promise<string[]> {
   const index = names.find((name) => name.endsWith('.safetensors.index.json'));
@@ -88,7 +87,7 @@ export async function openSafetensors(paths: string[]): Promise<TensorSource> {
   return source;
 }
 
-/** Other types occur beside the weights (GPT-2's causal mask); they are listed and never read. */
+/** Other types occur beside the weights (GPT-2's causal mask). They are listed but never read. */
 const storageOf: Partial<Record<ElementType, StorageType>> = {
   F32: storageTypes.get(0)!,
   F16: storageTypes.get(1)!,

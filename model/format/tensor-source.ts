@@ -4,12 +4,12 @@ import { readAt, type OpenFile } from './file-reading.ts';
 
 /** Bytes read and decoded between two turns of the event loop. */
 const READ_CHUNK_BYTES = 8 * 2 ** 20;
-/** Elements of the largest tensor that is read: one Float32Array of 8 GiB. */
+/** Elements of the largest tensor that can be read: one Float32Array of 8 GiB. */
 export const TENSOR_ELEMENTS_MAX = 2 ** 31;
 
-/** Tensors under the names of their files. */
+/** Tensors under the names used in their files. */
 export interface TensorSource {
-  /** Shape of a tensor, outermost dimension first; undefined if there is none of that name. */
+  /** Shape of a tensor, outermost dimension first, or undefined if there is no such tensor. */
   shape(name: string): number[] | undefined;
   /**
    * Reads rows [from, to) of the outermost dimension as float32, chunk by chunk. Throws
@@ -19,18 +19,20 @@ export interface TensorSource {
   close(): Promise<void>;
 }
 
-/** The place of a tensor. `storage` is null for an element type that is listed but not read. */
+/**
+ * The place of a tensor. `storage` is null for an element type that is listed but cannot be read.
+ */
 export interface StoredTensor {
   name: string;
   file: OpenFile;
   shape: number[];
   storage: StorageType | null;
   typeName: string;
-  /** Offset of its first byte in the file. */
+  /** Offset of the first byte in the file. */
   begin: number;
 }
 
-/** A source over stored tensors; closing it closes the files. */
+/** Creates a source over stored tensors. Closing it closes the files. */
 export function tensorSource(
   files: readonly OpenFile[],
   tensors: ReadonlyMap<string, StoredTensor>,

@@ -1,7 +1,7 @@
 /**
- * A hook for the first of the sequences that are read together: the others get the base model's
- * values, bit for bit. So a version and its base decode the same prompt in the same passes, and
- * what a pass costs, which is reading the weights, is paid once.
+ * A hook for the first of several sequences read together. The others get the base model's values,
+ * bit for bit. A version and its base then decode the same prompt in the same passes, and the main
+ * cost of a pass, reading the weights, is paid once.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows, type TokenRows } from '../network/token-rows.ts';
@@ -9,7 +9,7 @@ import type { AttentionPast } from '../network/attention-past.ts';
 import type { DownHook, DownProjection } from '../network/transformer.ts';
 
 export class FirstSequenceHook implements DownHook {
-  /** Set once the first sequence is finished: those that are left are all the base model's. */
+  /** Set once the first sequence is finished. The remaining sequences are the base model's. */
   ended = false;
   /** The current pass, identified by its rows. */
   #pass: { rows: TokenRows; first: TokenRows } | null = null;
@@ -48,7 +48,7 @@ export class FirstSequenceHook implements DownHook {
   }
 }
 
-/** The tokens read; a hook needs no keys and values. */
+/** The tokens read so far; a hook needs no keys and values. */
 function firstPast({ length, valid, tokens }: AttentionPast): AttentionPast {
   return {
     length,

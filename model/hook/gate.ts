@@ -3,16 +3,16 @@
  *
  *   subject   at a token that ends a corrected subject's name (subject-names.ts): the largest
  *             cosine between k and that subject's corrected keys, whitened by P0, in the lowest
- *             edited block; the blocks above follow it. No edit lies below that block, so the
- *             decision is the base model's alone: it depends neither on the edits nor on their
- *             number, and a correction's own prompt has the very key that was stored. The name
- *             keeps out strangers whose keys happen to lie near, the key other meanings of the name
- *   sequence  the z-score of |(W_h - W0) k| over the token's sequence (arXiv 2403.05330), fillers
- *             left out; every token counts and the deviation divides by n - 1, as in the reference
+ *             edited block; the blocks above follow its decision. No edit lies below that block,
+ *             so the decision is the base model's alone: it does not depend on the edits, and a
+ *             correction's own prompt has exactly the stored key. The name excludes other subjects
+ *             with similar keys; the key excludes other meanings of the name
+ *   sequence  the z-score of |(W_h - W0) k| over the token's sequence (arXiv 2403.05330), without
+ *             fillers; every token counts and the deviation divides by n - 1, as in the reference
  *   always    1
  *
- * The subject gate looks only at the token and what precedes it, so an answer depends neither on
- * padding nor on neighbours, and decoding with a cache sees what the whole sequence would.
+ * The subject gate sees only the token and those before it. An answer therefore does not depend on
+ * padding or neighbours, and cached decoding gives the same decisions as the whole sequence.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { TokenRows } from '../network/token-rows.ts';
@@ -20,7 +20,7 @@ import { keyEnergy } from '../statistics/prior.ts';
 import { changeOf, type LayerHook } from './layer-hook.ts';
 import { BLOCK_PAIRS, COUPLES_TOGETHER_MAX } from './pair-blocks.ts';
 
-/** A row of keys, and the pair that it is compared with. */
+/** A row of keys, and the pair to compare it with. */
 interface Couple {
   row: number;
   pair: number;
@@ -86,8 +86,8 @@ export function sequenceScores(
 }
 
 /**
- * Standardises values inside each sequence. Equal values, and a sequence of one token, score 0,
- * where the reference divides 0 by 0.
+ * Standardises values inside each sequence. Equal values and single tokens score 0, where the
+ * reference divides 0 by 0.
  */
 function zScores(values: Float32Array, rows: TokenRows): Float32Array {
   const scores = new Float32Array(values.length);

@@ -1,11 +1,11 @@
 /**
- * Results of one hook kept for the next. A version shares all but its last few pairs with the
- * version before it, so pairs are taken in blocks of `BLOCK_PAIRS` in the order of the set, and
- * the results for whole blocks are kept under the hash of all pairs up to there. A hook then costs
- * no more than its last, unfinished block, however many pairs came before.
+ * Caches results of one hook for the next. A version shares all but its last few pairs with the
+ * version before it. Pairs are therefore taken in blocks of `BLOCK_PAIRS` in the order of the set,
+ * and the results for whole blocks are cached under the hash of all pairs up to their end. A hook
+ * then costs only its last, unfinished block, however many pairs came before.
  *
- * The numbers do not depend on the cache: sums run over the same blocks in the same order either
- * way, so a hook is the same, bit for bit, as one that is computed from nothing.
+ * The numbers do not depend on the cache. Sums run over the same blocks in the same order either
+ * way, so a hook is bit for bit the same as one computed without a cache.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -43,7 +43,7 @@ export class HookCache {
   }
 }
 
-/** Runs the work with the cache, or with one of its own. */
+/** Runs the work with the given cache, or with a temporary one. */
 export function withCache<Result>(
   cache: HookCache | undefined,
   work: (cache: HookCache) => Result,
@@ -78,10 +78,10 @@ export class LayerCache {
     return rest.count === 0 ? shared : [...shared, pairBlock(this.prior, rest)];
   }
 
-  /** Calls `work` with the sums over these rows, which stay the cache's. */
+  /** Calls `work` with the sums over these rows, which the cache still owns. */
   withMoments<T>(rows: PairRows, work: (moments: Moments) => T): T {
     const whole = this.#recall(rows);
-    // Sums kept for a newer version cover more rows than these: start from nothing.
+    // Sums cached for a newer version cover more rows than these: start again.
     const isOlder = this.#moments !== null && this.#moments.blocks > whole;
     let sums =
       this.#moments !== null && !isOlder ? this.#moments : { ...this.#nothing(), blocks: 0 };
@@ -105,7 +105,7 @@ export class LayerCache {
     this.#dropMoments();
   }
 
-  /** Forgets all but the first blocks. */
+  /** Forgets all blocks after the first few. */
   #forget(blocks: number): void {
     for (const { affinity_BF } of this.#blocks.splice(blocks)) affinity_BF.dispose();
     this.#digests.splice(blocks);
@@ -127,7 +127,7 @@ export class LayerCache {
     return nothing;
   }
 
-  /** The number of whole blocks in these rows; forgets the blocks of other rows. */
+  /** Returns the number of whole blocks in these rows. Forgets the blocks of other rows. */
   #recall(rows: PairRows): number {
     const whole = Math.floor(rows.count / BLOCK_PAIRS);
     let digest = '';
@@ -146,7 +146,7 @@ export class LayerCache {
   }
 }
 
-/** The sums with more rows, as new matrices. */
+/** Returns the sums including more rows, as new matrices. */
 function added({ keys, cross }: Moments, rows: PairRows): Moments {
   return scope64(() => {
     const [K, U] = [matrix64(rows.keys, rows.count), matrix64(rows.changes, rows.count)];

@@ -2,7 +2,7 @@
  * The memory-friendly hook of one version: at each edited block a second weight W_h beside the
  * untouched W0, and a gate that chooses per token between W_h k and W0 k. W_h is a pure function of
  * the corrections' pairs, keys K [N, F] and wanted changes U [N, D]: the joint map of all of them
- * (joint-map.ts), or one map per subject (subject-map.ts). Nothing drifts: every version is
+ * (joint-map.ts), or one map per subject (subject-map.ts). Nothing drifts, because every version is
  * computed from its pairs, and no W_h is ever formed. Where the gate is shut the value is the W0 k
  * that the block computed, bit for bit.
  *
@@ -30,7 +30,7 @@ import { repeatEach, takeReaches } from './pair-rows.ts';
 import { rowsBySubject } from './subject-map.ts';
 import { SubjectNames } from './subject-names.ts';
 
-/** Called with every row on which a gate opens; `nearest` returns the pair nearest to each. */
+/** Called with every row on which a gate opens. `nearest` returns the pair nearest to each row. */
 type OpenObserver = (
   layer: number,
   opened: Uint8Array,
@@ -38,7 +38,7 @@ type OpenObserver = (
   nearest: () => Int32Array,
 ) => void;
 
-/** Called with rows that end a corrected subject's name and whose gate stayed shut. */
+/** Called with rows that end a corrected subject's name while the gate stays shut. */
 type ShutObserver = (
   layer: number,
   shut: readonly { row: number; score: number; nearest: number }[],
@@ -49,7 +49,7 @@ type Tokens = Pick<DownProjection, 'keys_RF' | 'rows' | 'past'>;
 
 interface Scores {
   scores: Float32Array;
-  /** The nearest pair of the row's subject; null where the gate does not tell subjects apart. */
+  /** The nearest pair of the row's subject; null if the gate does not distinguish subjects. */
   nearest: Int32Array | null;
 }
 
@@ -90,8 +90,8 @@ export class Hook implements DownHook {
   }
 
   /**
-   * Computes the hook of one or more pairs; the caller owns it. With a cache it costs what is new
-   * in the set. Throws NotPositiveDefinite on pairs that are not finite.
+   * Computes the hook of one or more pairs. The caller owns it. With a cache it costs only the
+   * set's new pairs. Throws NotPositiveDefinite on pairs that are not finite.
    */
   static build(
     pairs: PairSet,
@@ -146,7 +146,7 @@ export class Hook implements DownHook {
     );
   }
 
-  /** The sequences on which a gate may open. */
+  /** Returns the indices of the sequences on which a gate may open. */
   mayOpen(sequences: Sequences): number[] {
     const all = [...sequences.keys()];
     if (this.gate.kind !== 'subject') return all;
@@ -174,7 +174,8 @@ export class Hook implements DownHook {
     const threshold = this.thresholds.get(layer)!;
     const opened = new Uint8Array(rows.count);
     for (let row = 0; row < rows.count; row++) {
-      // The first position is the attention sink, the same key under every prompt: never in scope.
+      // The first position is the attention sink, with the same key under every prompt: never in
+      // scope.
       if (scored.scores[row]! >= threshold && rows.positions[row] !== 0) opened[row] = 1;
     }
     this.#decided = { rows, opened, ...scored };
@@ -193,7 +194,7 @@ export class Hook implements DownHook {
     }
   }
 
-  /** Scores of rows that end no subject's name are -infinity. */
+  /** Rows that end no subject's name score -infinity. */
   #scoreNamings(block: LayerHook, { keys_RF, rows, past }: Tokens): Scores {
     const scores = new Float32Array(rows.count).fill(Number.NEGATIVE_INFINITY);
     const nearest = new Int32Array(rows.count);

@@ -7,8 +7,8 @@
  *     Q = R^-1 K P0 [N, F],  E = R^-1 U [N, D];
  *   many pairs: R R^T = A0 + K^T K, F x F;
  *     Q = R^-1 [F, F],       E = R^-1 K^T U [F, D].
- * Both in float64; no W_h is ever formed. One map has F directions: past F / 2 pairs or so the
- * corrections crowd one another out, which is why it is not the default (subject-map.ts).
+ * Both run in float64, and no W_h is ever formed. One map has F directions. Beyond about F / 2
+ * pairs the corrections crowd one another out, so it is not the default (subject-map.ts).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Prior } from '../statistics/prior.ts';
@@ -36,7 +36,7 @@ export interface JointMap {
   readonly norm: number;
 }
 
-/** Share of F up to which pairs are few: above it the F x F form is cheaper. */
+/** Share of F up to which the kernel form is cheaper than the F x F form. */
 const KERNEL_FORM_SHARE = 0.5;
 
 /** Throws NotPositiveDefinite on keys that are not finite. */

@@ -1,4 +1,4 @@
-/** One edited block's share of a hook: the map of its change, and the pairs that it comes from. */
+/** One edited block's share of a hook: the map of its change, and the pairs that define it. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Prior } from '../statistics/prior.ts';
 import { NotPositiveDefinite } from '../tensor/float64.ts';
@@ -12,7 +12,7 @@ export interface LayerHook {
   readonly prior: Prior;
   readonly map: JointMap | SubjectMap;
   readonly pairBlocks: readonly PairBlock[];
-  /** |W_h - W0|_F / |W0|_F; with maps by subject the largest. */
+  /** |W_h - W0|_F / |W0|_F; with maps by subject the largest one. */
   readonly editNorm: number;
 }
 
@@ -40,7 +40,7 @@ export function buildLayer(prior: Prior, pairs: LayerPairs, cache?: HookCache): 
           ? jointMap(prior, rows, layer)
           : layer.subjects.map(rows, subjects, pairBlocks);
       const editNorm = map.norm / prior.weightNorm;
-      // A factorisation sees the keys alone; a change that is not finite shows here.
+      // A factorisation sees only the keys; a change that is not finite is detected here.
       if (!Number.isFinite(editNorm)) throw new NotPositiveDefinite({ size: rows.count });
       return { prior, map, pairBlocks, editNorm };
     } catch (error) {
@@ -52,7 +52,7 @@ export function buildLayer(prior: Prior, pairs: LayerPairs, cache?: HookCache): 
 }
 
 /**
- * (W_h - W0) k of each key whatever the gate decides, [R, D]; with maps by subject, by the map of
+ * (W_h - W0) k of each key regardless of the gate, [R, D]. With maps by subject, uses the map of
  * the subject given for each key.
  */
 export function changeOf(
@@ -86,7 +86,7 @@ export function nearestPairs({ pairBlocks }: LayerHook, keys_RF: tf.Tensor2D): I
   return nearest;
 }
 
-/** k^T P0 k_i / |k_i|, |k_i| whitened, [R, B]; 0 for a pair whose key is zero. */
+/** k^T P0 k_i / |k_i|, with |k_i| whitened, [R, B]; 0 for a pair with a zero key. */
 function scaledAffinity({ affinity_BF, energy }: PairBlock, keys_RF: tf.Tensor2D): tf.Tensor2D {
   const scale = energy.map((one) => (one > 0 ? 1 / Math.sqrt(one) : 0));
   return tf.mul(
@@ -96,7 +96,7 @@ function scaledAffinity({ affinity_BF, energy }: PairBlock, keys_RF: tf.Tensor2D
 }
 
 /**
- * base + change in the opened rows, base itself, bit for bit, elsewhere. `change` takes the opened
+ * base + change in the opened rows; base itself, bit for bit, elsewhere. `change` takes the opened
  * rows' indices [O] and returns [O, D].
  */
 export function openRows(

@@ -1,5 +1,5 @@
 /**
- * Pairs in blocks of a fixed length, in the order of their set: results for a block stay valid as
+ * Pairs in blocks of a fixed length, in the order of their set. Results for a block stay valid as
  * long as nothing before its end changes.
  */
 import * as tf from '@tensorflow/tfjs-core';
@@ -9,10 +9,12 @@ import type { Prior } from '../statistics/prior.ts';
 
 export const BLOCK_PAIRS = 256;
 
-/** Keys compared with pairs at a time: bounds what is gathered, [couples, F] twice. */
+/**
+ * Number of keys compared with pairs at a time; bounds the gathered tensors, [couples, F] twice.
+ */
 export const COUPLES_TOGETHER_MAX = 2_048;
 
-/** Pairs prepared for comparing keys with them. */
+/** Pairs prepared for comparison with keys. */
 export interface PairBlock {
   /** K P0 of the block's pairs, [B, F]. */
   readonly affinity_BF: tf.Tensor2D;
@@ -27,7 +29,7 @@ export interface PairRows {
   readonly count: number;
 }
 
-/** The caller owns the block. */
+/** Prepares a block, which the caller owns. */
 export function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {
   return tf.tidy(() => {
     const keys_BF = tf.tensor2d(keys, [count, prior.lower.rows]);
@@ -39,7 +41,7 @@ export function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {
   });
 }
 
-/** The rows of one block of a set. */
+/** Returns the rows of one block of a set. */
 export function blockRows({ keys, changes, count }: PairRows, block: number): PairRows {
   const [from, to] = [
     Math.min(count, block * BLOCK_PAIRS),
@@ -57,7 +59,6 @@ export function disposeBlocks(blocks: readonly PairBlock[]): void {
   for (const { affinity_BF } of blocks) affinity_BF.dispose();
 }
 
-/** Row-major float32 numbers as a matrix with `rows` rows. */
 export function matrix64(values: Float32Array, rows: number): Matrix64 {
   const narrow = tf.tensor2d(values, [rows, values.length / rows]);
   const wide = widen64(narrow);

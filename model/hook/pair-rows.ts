@@ -1,13 +1,13 @@
 /**
- * The rows of a PairSet. The changes of a correction lie in its row as one change of D numbers per
- * key and, where the `sequence` gate is used, the correction's reach (reach.ts) as one number more.
+ * The rows of a PairSet. A correction's row of changes holds D numbers per key and, if the
+ * `sequence` gate is used, the correction's reach (reach.ts) as one more number.
  */
 import type { PairSet } from '../engine-types.ts';
 
 /**
- * The older set on the newer one's memory where its rows are how the newer begins, as when a
- * version was committed on another; else the older set itself. So hooks of consecutive versions
- * keep their pairs once.
+ * Returns the older set as a view of the newer one's memory if the newer begins with its rows, as
+ * when one version was committed on another; else the older set itself. Hooks of consecutive
+ * versions then keep their pairs once.
  */
 export function sharingRows(older: PairSet, newer: PairSet): PairSet {
   const share = (mine: readonly Float32Array[], theirs: readonly Float32Array[]) =>
@@ -29,7 +29,7 @@ function beginsWith(long: Float32Array | undefined, short: Float32Array): boolea
   return bytes(long).equals(bytes(short));
 }
 
-/** Rows of changes [n, width] with one more number at the end of each: [n, width + 1]. */
+/** Appends one number to each row of changes [n, width]: [n, width + 1]. */
 export function withReaches(changes: Float32Array, reaches: Float32Array): Float32Array {
   const width = changes.length / reaches.length;
   const rows = new Float32Array(changes.length + reaches.length);
@@ -40,13 +40,13 @@ export function withReaches(changes: Float32Array, reaches: Float32Array): Float
   return rows;
 }
 
-/** Each item several times in a row: a correction has one pair per view of its prompt. */
+/** Repeats each item in a row: a correction has one pair per view of its prompt. */
 export function repeatEach(items: readonly string[], times: number): string[] {
   return items.flatMap((item) => new Array<string>(times).fill(item));
 }
 
 /**
- * The changes without reaches, and the smallest reach; without reaches it is infinite. D is the
+ * Returns the changes without reaches, and the smallest reach (infinite without reaches). D is the
  * residual width.
  */
 export function takeReaches(

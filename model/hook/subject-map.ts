@@ -4,11 +4,11 @@
  * U_s [m, D] of subject s as rows, in float64,
  *   W_s - W0 = B_s^T K_s P0,     B_s = (I + K_s P0 K_s^T)^-1 U_s  [m, D].
  * This is the joint least squares (joint-map.ts) under the kernel k^T P0 k' [s = s'], so its
- * algebra holds: any order and grouping of batches gives the same map, and taking a correction out
- * leaves no trace. Corrections of different subjects do not meet: none crowds another out however
- * many there are, a new one changes no answer about another subject, and a version costs what is
- * new in it. The identity of the subject takes the place of GRACE's nearest codebook entry
- * (arXiv 2211.11031); the closed form of COMEBA-HK (arXiv 2403.05330) stays for each subject.
+ * algebra holds: any order and grouping of batches gives the same map, and removing a correction
+ * leaves no trace. Corrections of different subjects do not interact. None crowds out another,
+ * however many there are; a new one changes no answer about another subject; and a version costs
+ * only its new pairs. The subject's identity replaces GRACE's nearest codebook entry
+ * (arXiv 2211.11031). Each subject keeps the closed form of COMEBA-HK (arXiv 2403.05330).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -38,13 +38,13 @@ export interface SubjectMap {
   /** The subject of each pair, [N]. */
   readonly subjects: readonly string[];
   readonly rowsOf: ReadonlyMap<string, readonly number[]>;
-  /** B, every subject's rows in their place: [N, D]. */
+  /** B, with every subject's rows in place: [N, D]. */
   readonly coefficients_ND: tf.Tensor2D;
   /** Largest |W_s - W0|_F. */
   readonly norm: number;
 }
 
-/** The solution of a subject, under the hash of its pairs. */
+/** The solution of a subject, cached under the hash of its pairs. */
 interface Solved {
   digest: string;
   /** [m, D] */
@@ -52,11 +52,13 @@ interface Solved {
   norm: number;
 }
 
-/** Keeps the solutions of the last map, so that a map costs what is new in it. */
+/** Caches the solutions of the last map, so that a new map costs only its new pairs. */
 export class SubjectCache {
   #solved = new Map<string, Solved>();
 
-  /** `blocks` are those of the rows. Throws NotPositiveDefinite on keys that are not finite. */
+  /**
+   * `blocks` holds the blocks of the rows. Throws NotPositiveDefinite on keys that are not finite.
+   */
   map(rows: PairRows, subjects: readonly string[], blocks: readonly PairBlock[]): SubjectMap {
     const rowsOf = rowsBySubject(subjects);
     const affinity = blocks.map(({ affinity_BF }) => affinity_BF.dataSync() as Float32Array);
@@ -96,7 +98,7 @@ export class SubjectCache {
   }
 }
 
-/** (W_s - W0) k of each key for its subject s, [R, D]; zero for a subject without pairs. */
+/** (W_s - W0) k of each key for its subject s, [R, D]. Zero for a subject without pairs. */
 export function subjectChange(
   { rowsOf, coefficients_ND }: SubjectMap,
   blocks: readonly PairBlock[],
@@ -163,7 +165,7 @@ function solve(keys: Float32Array, changes: Float32Array, affinities: Float32Arr
     const coefficients = narrow.dataSync().slice() as Float32Array;
     const wide = widen64(narrow);
     narrow.dispose();
-    // Where a subject's wishes for one key cancel, rounding may leave a negative number.
+    // If a subject's changes for one key cancel, rounding may leave a negative number.
     const norm = Math.sqrt(
       Math.max(
         0,

@@ -1,7 +1,7 @@
 /**
  * Finds the rows whose token ends a corrected subject's name. A spelling of a name is a sequence of
  * tokens: the name alone, after a space, and as in the correction's own prompt. Only tokens up to
- * the row count, those of the past included, so the result does not depend on how a text is cut.
+ * the row count, including those of the past, so the result does not depend on how a text is cut.
  */
 import { FILLER, type TokenRows, type Sequences } from '../network/token-rows.ts';
 import type { AttentionPast } from '../network/attention-past.ts';
@@ -13,17 +13,17 @@ interface Naming {
 }
 
 export class SubjectNames {
-  /** By last token; longest first. */
+  /** Keyed by last token; longest first. */
   readonly #spellings = new Map<number, { tokens: readonly number[]; subjects: string[] }[]>();
 
-  /** `spellings[i]` belong to `subjects[i]`; a subject may appear several times. */
+  /** `spellings[i]` belong to `subjects[i]`. A subject may appear several times. */
   constructor(subjects: readonly string[], spellings: readonly Sequences[]) {
     subjects.forEach((subject, i) => spellings[i]!.forEach((tokens) => this.#add(tokens, subject)));
     for (const ending of this.#spellings.values())
       ending.sort((a, b) => b.tokens.length - a.tokens.length);
   }
 
-  /** Namings that end in these rows, ascending. */
+  /** Returns the namings that end in these rows, ascending. */
   in(rows: TokenRows, past: AttentionPast | null): Naming[] {
     const namings: Naming[] = [];
     for (let b = 0; b < rows.sequences; b++) {

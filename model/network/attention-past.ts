@@ -5,9 +5,9 @@ import { FILLER, type TokenRows } from './token-rows.ts';
 export interface AttentionPast {
   /** S: slots of each sequence. */
   readonly length: number;
-  /** [B, S], 1 where a slot holds a token; the others are fillers. */
+  /** [B, S], 1 where a slot holds a token, 0 in fillers. */
   readonly valid: Float32Array;
-  /** [B, S] token ids, FILLER where there is none. */
+  /** [B, S] token ids, FILLER in slots without a token. */
   readonly tokens: Int32Array;
   /** Keys and values [B, S, K d] of each block. */
   readonly blocks: Map<number, { key: tf.Tensor3D; value: tf.Tensor3D }>;
@@ -18,8 +18,8 @@ export function disposePast(past: AttentionPast | null): void {
 }
 
 /**
- * The past of some sequences, in that order; an index may occur twice. The caller owns the result
- * and keeps `past`.
+ * Selects the past of some sequences, in the given order. An index may occur twice. The caller owns
+ * the result and keeps `past`.
  */
 export function gatherPast(
   past: AttentionPast,

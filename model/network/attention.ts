@@ -1,6 +1,6 @@
 /**
- * Attention, forward and back side by side, and the tensors that all blocks of one run share.
- * transformer.ts has the key of the shapes.
+ * Attention, with forward and backward passes side by side, and the tensors that all blocks of one
+ * run share. transformer.ts explains the letters of the shapes.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
@@ -9,7 +9,7 @@ import { linear, linearBack, type Weights } from './layers.ts';
 import type { RotaryTable } from './rotary.ts';
 import type { TokenRows } from './token-rows.ts';
 
-/** The tensors of a forward pass that the way back needs. */
+/** The tensors of a forward pass that the backward pass needs. */
 export interface AttentionRecord {
   /** Scaled queries [B, K, G T, d], keys and values [B, K, S, d], softmax [B, K, G T, S]. */
   query: tf.Tensor4D;
@@ -18,7 +18,7 @@ export interface AttentionRecord {
   weights: tf.Tensor4D;
 }
 
-/** Output [R, D], and keys and values [B, S, K d] for what follows. */
+/** Output [R, D], and keys and values [B, S, K d] for later tokens. */
 interface Attended {
   output_RD: tf.Tensor2D;
   key: tf.Tensor3D;
@@ -26,7 +26,7 @@ interface Attended {
   record: AttentionRecord;
 }
 
-/** softmax(q k^T / sqrt(d) + mask) v of a block, whose keys and values follow those of the past. */
+/** softmax(q k^T / sqrt(d) + mask) v of a block. Its keys and values follow those of the past. */
 export function attend(
   weights: Weights,
   layer: number,
@@ -71,7 +71,7 @@ export function attend(
   };
 }
 
-/** The gradient by the normed input [R, D]; the past's keys and values are constants. */
+/** Gradient by the normed input [R, D]. The past's keys and values are constants. */
 export function attendBack(
   weights: Weights,
   layer: number,
@@ -105,7 +105,7 @@ export function attendBack(
   ]);
 }
 
-/** Mask, rotation, and the ways between rows and padded slots, for all blocks of one run. */
+/** Mask, rotation, and conversion between rows and padded slots, for all blocks of one run. */
 export interface AttentionGeometry {
   /** B */
   readonly sequences: number;
@@ -119,10 +119,10 @@ export interface AttentionGeometry {
   /** [B, 1, G T, S], 0 or MASKED. */
   readonly mask: tf.Tensor4D;
   pad(x_RX: tf.Tensor2D): tf.Tensor2D;
-  /** `pad` with zeros in the fillers. */
+  /** Like `pad`, with zeros in the fillers. */
   padZeros(x_RX: tf.Tensor2D): tf.Tensor2D;
   unpad(x: tf.Tensor2D): tf.Tensor2D;
-  /** Rotary embedding of [R, heads d]; the identity if the model has none. */
+  /** Rotates [R, heads d]; the identity if the model has no rotary embedding. */
   rotate(x_RHd: tf.Tensor2D, heads: number): tf.Tensor2D;
   rotateBack(d_RHd: tf.Tensor2D, heads: number): tf.Tensor2D;
   dispose(): void;
@@ -131,7 +131,7 @@ export interface AttentionGeometry {
 /** Large enough to vanish in a softmax, small enough to stay finite in float32. */
 const MASKED = -1e9;
 
-/** The caller disposes it after the run. */
+/** Builds the geometry. The caller disposes it after the run. */
 export function attentionGeometry(
   config: ModelConfig,
   rows: TokenRows,

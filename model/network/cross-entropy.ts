@@ -1,13 +1,13 @@
 /**
  * Cross-entropy over the vocabulary against single tokens and whole distributions, with its own
- * gradient: the tape would keep half a dozen [N, V] tensors, the closed form (softmax - wanted) W
+ * gradient. The tape would keep half a dozen [N, V] tensors; the closed form (softmax - wanted) W
  * needs one.
  */
 import * as tf from '@tensorflow/tfjs-core';
 
 /**
- * Loss of each row, [N]: -log p(token) for the first rows, KL(q || p) for the last ones, with
- * p = softmax(normed W^T + bias), W [V, D], normed [N, D].
+ * Loss of each row, [N]: -log p(token) for the first rows and KL(q || p) for the last ones, where p
+ * = softmax(normed W^T + bias), W [V, D], normed [N, D].
  */
 export function crossEntropy(
   head_VD: tf.Tensor2D,

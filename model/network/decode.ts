@@ -7,27 +7,26 @@ import { lastRow, layOutRows, type Sequences } from './token-rows.ts';
 interface DecodeOptions {
   tokensMax: number;
   temperature: number;
-  /** Share of probability kept, (0, 1]; 1 keeps all. */
+  /** Share of the probability kept, in (0, 1]; 1 keeps all. */
   topP?: number;
-  /** Numbers in [0, 1); needed when the temperature is above 0. */
+  /** Random numbers in [0, 1). Required if the temperature is above 0. */
   random?: () => number;
   hook?: DownHook | null;
-  /** Called after each token; true ends the sequence. */
+  /** Called after each token. Returning true ends the sequence. */
   stop?: (sequence: number, tokens: readonly number[]) => boolean;
   /** Awaited between steps, so that others in the same thread can run. */
   between?: () => Promise<void>;
 }
 
-/** Prompts read: keys and values so far, and the logits [B, V] of what comes next. */
+/** Prompts already read: their keys and values, and the logits [B, V] of the next token. */
 export interface Prefilled {
   past: AttentionPast;
   logits: tf.Tensor2D;
-  /** Tokens read, per sequence. */
   lengths: number[];
 }
 
 /**
- * Continues each prompt by at most `tokensMax` tokens; returns the new tokens, including the one
+ * Continues each prompt by at most `tokensMax` tokens. Returns the new tokens, including the one
  * that stopped it.
  */
 export async function decode(
@@ -39,7 +38,7 @@ export async function decode(
   return decodeFrom(model, prefill(model, prompts, options.hook ?? null), options);
 }
 
-/** Reads the prompts in one pass; the caller owns `past` and `logits`. */
+/** Reads the prompts in one pass. The caller owns `past` and `logits`. */
 export function prefill(model: Transformer, prompts: Sequences, hook: DownHook | null): Prefilled {
   const rows = layOutRows(prompts);
   const ran = model.read(rows, { hook, keep: true });
@@ -51,7 +50,7 @@ export function prefill(model: Transformer, prompts: Sequences, hook: DownHook |
   return { past: ran.kept!, logits, lengths: prompts.map((prompt) => prompt.length) };
 }
 
-/** Decodes on; frees what was prefilled. */
+/** Continues decoding, and disposes the prefilled tensors. */
 export async function decodeFrom(
   model: Transformer,
   start: Prefilled,
@@ -95,8 +94,8 @@ export async function decodeFrom(
 }
 
 /**
- * Reads sequences that others will follow, after a past of their own; null if there are no tokens.
- * The caller owns the result.
+ * Reads sequences that others will follow, after a past of their own. Returns null if there are no
+ * tokens. The caller owns the result.
  */
 export function readPast(
   model: Transformer,
@@ -111,7 +110,7 @@ export function readPast(
   return kept;
 }
 
-/** Most probable tokens that sampling considers. */
+/** Number of most probable tokens that sampling considers. */
 const CANDIDATES_MAX = 256;
 
 function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
@@ -136,7 +135,9 @@ function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
   });
 }
 
-/** Inverse transform over the leading probabilities (descending) whose mass reaches topP. */
+/**
+ * Samples by inverse transform over the leading probabilities (descending) whose mass reaches topP.
+ */
 function sampleDescending(probabilities: Float32Array, topP: number, uniform: number): number {
   let nucleus = 0;
   let mass = 0;

@@ -1,7 +1,8 @@
 /**
- * The network's layers without attention, forward and back side by side: linear, norm, MLP. A back
- * function takes the gradient of a loss by the layer's output (d) and returns that by its input; no
- * weight's gradient is needed. transformer.ts has the key of the shapes.
+ * The network's layers without attention, with forward and backward passes side by side: linear,
+ * norm, MLP. A back function takes the gradient of a loss by the layer's output (d) and returns the
+ * gradient by its input. No weight's gradient is needed. transformer.ts explains the letters of the
+ * shapes.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { canonicalTensors } from '../checkpoint/canonical.ts';
@@ -13,7 +14,7 @@ export class Weights {
 
   private constructor(readonly config: ModelConfig) {}
 
-  /** Reads every weight; `progress` gets the share done in [0, 1]. */
+  /** Reads every weight. `progress` receives the share done in [0, 1]. */
   static async load(checkpoint: Checkpoint, progress?: (share: number) => void): Promise<Weights> {
     const weights = new Weights(checkpoint.config);
     const names = canonicalTensors(checkpoint.config)
@@ -38,7 +39,7 @@ export class Weights {
     return tensor;
   }
 
-  /** A weight that not every model has. */
+  /** Returns a weight that only some models have. */
   find(name: string): tf.Tensor | undefined {
     return this.#tensors.get(name);
   }
@@ -62,7 +63,7 @@ export function linearBack(weights: Weights, name: string, d_RO: tf.Tensor2D): t
 }
 
 /**
- * y = x^ gain + bias, x^ = (x - mean) s, s = 1 / sqrt(variance + epsilon): a layer norm. Without a
+ * Layer norm: y = x^ gain + bias, x^ = (x - mean) s, s = 1 / sqrt(variance + epsilon). Without a
  * bias in the checkpoint it is an RMS norm, which does not centre: x^ = x s.
  */
 export function norm(weights: Weights, name: string, x_RD: tf.Tensor2D): tf.Tensor2D {
@@ -73,7 +74,7 @@ export function norm(weights: Weights, name: string, x_RD: tf.Tensor2D): tf.Tens
   return (bias_D === undefined ? scaled_RD : tf.add(scaled_RD, bias_D)) as tf.Tensor2D;
 }
 
-/** dx = s (g - [mean g] - x^ mean(g x^)), g = d gain; the bracket where the norm centres. */
+/** dx = s (g - [mean g] - x^ mean(g x^)), g = d gain. The bracket applies if the norm centres. */
 export function normBack(
   weights: Weights,
   name: string,
@@ -96,7 +97,7 @@ function centre(weights: Weights, isCentred: boolean, x_RD: tf.Tensor2D) {
   return { centred_RD, scale_R1: tf.rsqrt(tf.add(variance_R1, normEpsilon)) };
 }
 
-/** Inputs of the activation: `gate_RF` is null where only `up_RF` goes through it. */
+/** Inputs of the activation. `gate_RF` is null if only `up_RF` goes through it. */
 export interface MlpRecord {
   gate_RF: tf.Tensor2D | null;
   up_RF: tf.Tensor2D;
@@ -115,7 +116,7 @@ export function mlpKeys(
   return { gate_RF, up_RF, keys_RF: tf.mul<tf.Tensor2D>(active_RF, up_RF) };
 }
 
-/** Back through the down-projection and the keys, [R, D] to [R, D]. */
+/** Gradient through the down-projection and the keys, [R, D] to [R, D]. */
 export function mlpBack(
   weights: Weights,
   block: string,

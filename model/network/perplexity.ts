@@ -1,10 +1,10 @@
-/** How well the model predicts given token sequences. */
+/** Measures how well the model predicts given token sequences. */
 import * as tf from '@tensorflow/tfjs-core';
 import { crossEntropy } from './cross-entropy.ts';
 import { layOutRows, type Sequences } from './token-rows.ts';
 import { type DownHook, gatherRows, type Transformer } from './transformer.ts';
 
-/** Tokens per forward pass: bounds the [tokens, V] logits. */
+/** Tokens per forward pass; bounds the [tokens, V] logits. */
 const PASS_TOKENS = 512;
 
 /** Summed -log p of each sequence's tokens after the first, in nats. */

@@ -1,8 +1,8 @@
 /**
- * Rotary position embedding (arXiv 2104.09864) as tables: a head vector x at position p becomes
- * x cos(p) + (x M) sin(p), with M the signed permutation that swaps the two channels of each pair.
- * This form covers the half-split pairing (Llama), the interleaved one (GPT-J) and the rotation of
- * part of a head.
+ * Rotary position embedding (arXiv 2104.09864) as tables. A head vector x at position p becomes x
+ * cos(p) + (x M) sin(p), where M is the signed permutation that swaps the two channels of each
+ * pair. This form covers the half-split pairing (Llama), the interleaved pairing (GPT-J) and the
+ * rotation of part of a head.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { rotaryFrequency, type RotaryConfig } from '../checkpoint/model-config.ts';
@@ -32,7 +32,7 @@ export class RotaryTable {
     this.#turn = tf.keep(tf.tensor2d(turn, [headWidth, headWidth]));
   }
 
-  /** cos and sin [R, 1, d] at the positions; the caller owns them. */
+  /** Returns cos and sin [R, 1, d] at the positions. The caller owns them. */
   at(positions: Int32Array): [tf.Tensor3D, tf.Tensor3D] {
     const d = this.headWidth;
     const cos = new Float32Array(positions.length * d).fill(1);
@@ -50,7 +50,7 @@ export class RotaryTable {
     return [tf.tensor3d(cos, shape), tf.tensor3d(sin, shape)];
   }
 
-  /** x cos + (x M) sin of [R, heads d]; back again with - sin. */
+  /** x cos + (x M) sin for x [R, heads d]; the inverse uses - sin. */
   rotate(
     x_RHd: tf.Tensor2D,
     heads: number,

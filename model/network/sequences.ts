@@ -1,22 +1,22 @@
 /**
- * Texts as the model reads them. Every sequence begins with a front token where the model has one:
- * a transformer's first position is an attention sink, whose key is the same for every text. A
+ * Texts as the model reads them. Every sequence begins with a front token if the model has one: a
+ * transformer's first position is an attention sink, whose key is the same for every text. A
  * correction written at such a key would open the gate on every prompt.
  */
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { Refusal } from '../../schemas/editing.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** Tokens of a prompt after the front token. */
+/** Returns the tokens of a prompt, preceded by the front token. */
 export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
   return [...frontTokens(tokenizer), ...tokenizer.encode(prompt)];
 }
 
 /**
- * The token before every text: the one that separates documents if the model has one, else its
- * beginning-of-text token, else none. After `<|im_start|>`, SmolLM2's beginning token, the first
- * token is itself a sink (22 % of first tokens' keys have a whitened cosine above 0.6 with one
- * another, against 2 % after `<|endoftext|>`), and the loss on plain text is higher.
+ * Returns the token before every text: the one that separates documents if the model has one, else
+ * its beginning-of-text token, else none. After `<|im_start|>`, SmolLM2's beginning token, the
+ * first token is itself a sink: 22 % of first tokens' keys have a whitened cosine above 0.6 with
+ * one another, against 2 % after `<|endoftext|>`, and the loss on plain text is higher.
  */
 export function frontTokens(tokenizer: Tokenizer): number[] {
   const separator = tokenizer.encode(DOCUMENT_SEPARATOR);
@@ -26,7 +26,10 @@ export function frontTokens(tokenizer: Tokenizer): number[] {
 
 const DOCUMENT_SEPARATOR = '<|endoftext|>';
 
-/** Tokens of an answer, after a space unless the prompt ends in white space; none if empty. */
+/**
+ * Returns the tokens of an answer, after a space unless the prompt ends in white space; none if the
+ * answer is empty.
+ */
 export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: string): number[] {
   const text = answer.trim();
   if (text === '') return [];
@@ -38,7 +41,7 @@ export interface EditSequence {
   id: string;
   subject: string;
   bare: LocatedPrompt;
-  /** The prompt after other text, with a space in front. */
+  /** The prompt as it follows other text, with a space in front. */
   behind: LocatedPrompt;
   target: number[];
   /** The subject's name in tokens: alone, after a space, and in the prompt. */
@@ -55,11 +58,11 @@ export interface LocatedPrompt {
 interface EditLimits {
   targetTokensMax: number;
   promptTokensMax: number;
-  /** Prompt and target. */
+  /** Bound of the prompt and the target together. */
   togetherTokensMax: number;
 }
 
-/** Reads a correction into tokens, or says why it cannot be edited. */
+/** Converts a correction to tokens, or returns the reason it cannot be edited. */
 export function readEdit(
   tokenizer: Tokenizer,
   request: Pick<FactCorrection, 'id' | 'subject' | 'prompt' | 'target'>,
@@ -110,7 +113,7 @@ function tooLong(prompt: number, target: number, limits: EditLimits): Omit<Refus
   };
 }
 
-/** Tokens of a text, and which of them cover the characters [begin, end). */
+/** Returns a text's tokens, and those that cover the characters [begin, end). */
 export function locate(
   tokenizer: Tokenizer,
   text: string,

@@ -1,16 +1,16 @@
 export type Sequences = readonly (readonly number[])[];
 
 /**
- * The tokens of several sequences, row after row, without padding: linear layers work on [R, ...]
- * and spend nothing on fillers, and a sequence's numbers do not depend on its neighbours' lengths.
- * Attention alone needs the padded form [B, T, ...]; the index lists lead there and back.
+ * The tokens of several sequences, row after row, without padding. Linear layers work on [R, ...]
+ * without computing fillers, and a sequence's numbers do not depend on its neighbours' lengths.
+ * Only attention needs the padded form [B, T, ...]; the index lists convert between the two.
  */
 export interface TokenRows {
-  /** R: tokens in all. */
+  /** R: total number of tokens. */
   readonly count: number;
-  /** B: sequences. */
+  /** B: number of sequences. */
   readonly sequences: number;
-  /** T: tokens of the longest. */
+  /** T: length of the longest sequence in tokens. */
   readonly longest: number;
   /** [R] token ids. */
   readonly tokens: Int32Array;
@@ -20,17 +20,17 @@ export interface TokenRows {
   readonly starts: Int32Array;
   /** [R] row -> slot b * T + t of the padded form. */
   readonly slotOfRow: Int32Array;
-  /** [B * T] slot -> row; fillers point to the sequence's first row and are masked. */
+  /** [B * T] slot -> row. Fillers point to the sequence's first row and are masked. */
   readonly rowOfSlot: Int32Array;
   /** True if the padded form equals the rows. */
   readonly dense: boolean;
 }
 
-/** Padded token ids: a slot without a token. */
+/** Id of a padding slot, which has no token. */
 export const FILLER = -1;
 
 /**
- * Lays the sequences out; `firstPositions` are the positions of their first tokens (default 0).
+ * Lays out the sequences. `firstPositions` are the positions of their first tokens (default 0).
  * Some may be empty; throws RangeError if all are.
  */
 export function layOutRows(sequences: Sequences, firstPositions?: readonly number[]): TokenRows {
@@ -69,7 +69,6 @@ export function layOutRows(sequences: Sequences, firstPositions?: readonly numbe
   };
 }
 
-/** Row of the last token of sequence b. */
 export function lastRow(rows: TokenRows, b: number): number {
   return rows.starts[b + 1]! - 1;
 }

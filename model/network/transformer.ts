@@ -1,17 +1,17 @@
 /**
  * The network: Llama (with Qwen2's biases), GPT-2 and GPT-J in one structure, float32, with one
- * hook point at the MLP's down-projection. It runs forward, and back from a recorded run to the
- * hidden states that the run began with. By hand and not by a tape, since no weight's gradient is
- * needed: a step takes 3,300 kernel calls instead of 4,400 with SmolLM2-135M. Layers are in
- * layers.ts and attention.ts; sampling and editing are elsewhere.
+ * hook point at the MLP's down-projection. It runs forward, and backward from a recorded run to the
+ * run's input hidden states. The backward pass is written by hand instead of using a tape, because
+ * no weight's gradient is needed: a step takes 3,300 kernel calls instead of 4,400 with
+ * SmolLM2-135M. Layers are in layers.ts and attention.ts.
  *
  * Letters of the shapes: R rows (tokens of all sequences, no padding), B sequences, T longest of
- * them, S past and new tokens, D residual width, F MLP width, H heads, K key-value heads,
- * G = H / K, d head width, V vocabulary. A name in d... or _d is a gradient by what follows.
+ * them, S past and new tokens, D residual width, F MLP width, H heads, K key-value heads, G = H /
+ * K, d head width, V vocabulary. A name in d... or _d is a gradient by the quantity named.
  *
  * Sources: Llama (arXiv 2302.13971), rotary embedding (arXiv 2104.09864), GPT-2's and GPT-J's
- * published code for the order of operations. Tests compare it with PyTorch transformers
- * (test/model/network/transformer.test.ts) and the way back with the tape (backward.test.ts).
+ * published code for the order of operations. Tests compare the network with PyTorch transformers
+ * (test/model/network/transformer.test.ts) and the backward pass with the tape (backward.test.ts).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Checkpoint, ModelConfig } from '../checkpoint/checkpoint.ts';
@@ -39,9 +39,9 @@ export interface DownProjection {
 
 /** Replaces the values of down-projections. Runs inside the block's tidy. */
 export interface DownHook {
-  /** Blocks that it hooks. */
+  /** The hooked blocks. */
   readonly layers: ReadonlySet<number>;
-  /** Returns the values [R, D] to be used. */
+  /** Returns the values [R, D] to use. */
   project(down: DownProjection): tf.Tensor2D;
 }
 
@@ -53,13 +53,13 @@ export interface BlockRange {
 export interface RunOptions {
   past?: AttentionPast | null | undefined;
   hook?: DownHook | null | undefined;
-  /** Return the new keys and values of these blocks (past included) in `kept`. */
+  /** Returns the new keys and values of these blocks (past included) in `kept`. */
   keep?: boolean;
-  /** Filled with what each block computed, for `backThrough`. */
+  /** Receives each block's intermediate tensors, for `backThrough`. */
   record?: RunRecord | undefined;
 }
 
-/** A recorded run; the recorder frees it with `disposeRecord`. */
+/** A recorded run. The recorder frees it with `disposeRecord`. */
 export interface RunRecord {
   geometry: AttentionGeometry | null;
   /** Lowest first. */
@@ -69,7 +69,7 @@ export interface RunRecord {
 interface BlockRecord extends AttentionRecord, MlpRecord {
   layer: number;
   hidden_RD: tf.Tensor2D;
-  /** Input of the MLP's norm; in GPT-J that of the block. */
+  /** Input of the MLP's norm; in GPT-J the input of the block. */
   middle_RD: tf.Tensor2D;
 }
 
@@ -89,7 +89,7 @@ export class Transformer {
   }
 
   /**
-   * Reads every weight into the backend's memory; `progress` gets the share done in [0, 1]. The
+   * Reads every weight into the backend's memory. `progress` receives the share done in [0, 1]. The
    * model owns the tensors until `dispose`.
    */
   static async load(
@@ -109,7 +109,7 @@ export class Transformer {
     return this.weights.get(`blocks.${layer}.down.weight`) as tf.Tensor2D;
   }
 
-  /** The output matrix [V, D] (the embedding where tied); owned by the model. */
+  /** The output matrix [V, D] (the embedding if tied); owned by the model. */
   headWeight(): tf.Tensor2D {
     return (this.weights.find('head.weight') ?? this.weights.get('embedding')) as tf.Tensor2D;
   }
@@ -132,7 +132,7 @@ export class Transformer {
     }) as tf.Tensor2D;
   }
 
-  /** Embeds rows and runs blocks, all by default, over them; the caller owns the result. */
+  /** Embeds rows and runs blocks over them, all by default. The caller owns the result. */
   read(
     rows: TokenRows,
     options: RunOptions = {},
@@ -181,7 +181,7 @@ export class Transformer {
     return { hidden, kept };
   }
 
-  /** h + attention + MLP; in GPT-J both read one norm, else the MLP reads h + attention. */
+  /** h + attention + MLP. In GPT-J both read one norm; otherwise the MLP reads h + attention. */
   #block(layer: number, hidden_RD: tf.Tensor2D, geometry: AttentionGeometry) {
     const { weights } = this;
     const name = `blocks.${layer}`;
@@ -202,7 +202,7 @@ export class Transformer {
     };
   }
 
-  /** Logits [N, V] of some rows; of all rows by default. */
+  /** Logits [N, V] of some rows, by default of all. */
   logits(hidden_RD: tf.Tensor2D, picked?: readonly number[] | Int32Array): tf.Tensor2D {
     return tf.tidy(() => {
       const hidden = picked === undefined ? hidden_RD : gatherRows(hidden_RD, picked);
@@ -218,8 +218,8 @@ export class Transformer {
 }
 
 /**
- * d loss / d (the run's input) [R, D], from d loss / d (its output) [R, D]. The caller owns the
- * result and still owns the record.
+ * Turns d loss / d (the run's output) [R, D] into d loss / d (the run's input) [R, D]. The caller
+ * owns the result and still owns the record.
  */
 export function backThrough(model: Transformer, record: RunRecord, d_RD: tf.Tensor2D): tf.Tensor2D {
   let gradient = tf.clone(d_RD);
@@ -256,7 +256,7 @@ function keepAll(record: BlockRecord): BlockRecord {
   return record;
 }
 
-/** Frees what was recorded; the run's own input stays its owner's. */
+/** Frees the recorded tensors. The run's input keeps its owner. */
 export function disposeRecord(record: RunRecord): void {
   const input = record.blocks[0]?.hidden_RD;
   for (const block of record.blocks)
@@ -282,12 +282,11 @@ export function readKeys(
   model.read(rows, { hook }, { from: 0, to: Math.max(...hook.layers) + 1 }).hidden.dispose();
 }
 
-/** Numbers of some rows of a matrix, row-major. */
+/** Reads some rows of a matrix as row-major numbers. */
 export function rowValues(x_RX: tf.Tensor2D, picked: readonly number[]): Float32Array {
   return tf.tidy(() => gatherRows(x_RX, picked).dataSync<'float32'>().slice());
 }
 
-/** Some rows of a matrix. */
 export function gatherRows(x_RX: tf.Tensor2D, picked: readonly number[] | Int32Array): tf.Tensor2D {
   return tf.tidy(() => tf.gather(x_RX, tf.tensor1d(Int32Array.from(picked), 'int32')));
 }

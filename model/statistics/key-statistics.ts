@@ -1,10 +1,10 @@
 /**
  * The second moment C0 = E[k k^T] of the base model's keys on ordinary text, for each edited block.
  * 10 F tokens suffice (arXiv 2506.04226); 6 F did for SmolLM2. The first token of a sequence is
- * left out: its key is the attention sink's.
+ * skipped, because its key is the attention sink's.
  *
- * The moments are kept on disk block by block, so that editing other blocks takes only the new
- * ones, and no file is larger than one block's F^2 float64, 1.6 GB for Llama 3 8B.
+ * The moments are stored block by block. Editing other blocks then takes only the new ones, and no
+ * file is larger than one block's F^2 float64, 1.6 GB for Llama 3 8B.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -39,9 +39,9 @@ export type StatisticsOptions = TextOptions & { layers: readonly number[] };
 const PASS_TOKENS = 1_024;
 
 /**
- * Reads the statistics from the cache, or takes them and writes the cache. Either way they are
+ * Reads the statistics from the cache, or computes them and writes the cache. Either way they are
  * decoded from the cache's bytes, so that every start works with the same numbers. Throws
- * RangeError when the text file or the model's context is too short.
+ * RangeError if the text file or the model's context is too short.
  */
 export async function keyStatistics(
   model: Transformer,
@@ -122,8 +122,8 @@ async function takeMoments(
 }
 
 /**
- * The base model's keys [R, F] of whole sequences at some blocks, their first tokens left out. The
- * caller owns them.
+ * The base model's keys [R, F] of whole sequences at some blocks, without first tokens. The caller
+ * owns them.
  */
 export function keysOf(
   model: Transformer,
@@ -148,7 +148,6 @@ function sequencesPerPass(sequences: Sequences): number {
 
 interface RestoredMoment {
   moment: Matrix64;
-  /** The hash of the file's bytes. */
   sha256: string;
 }
 
@@ -180,7 +179,7 @@ function decoded(file: string | null, bytes: Uint8Array): ReturnType<typeof deco
   }
 }
 
-/** Statistics are never retaken automatically: hooks made with the old ones would change. */
+/** Statistics are never recomputed automatically: hooks made with the old ones would change. */
 function damaged(file: string | null, why: string, cause?: unknown): Error {
   return new Error(
     `the key statistics ${file ?? ''} are damaged (${why}); delete the file to take them anew`,

@@ -1,7 +1,8 @@
 /**
- * The size of each block's keys on ordinary text, E|k|^2, the trace of their second moment. In some
- * blocks a few tokens, mostly the first, have keys hundreds of times larger than all others (an
- * attention sink is made there); they would dominate least squares, so edits avoid these blocks.
+ * The size of each block's keys on ordinary text: E|k|^2, the trace of their second moment. In some
+ * blocks a few tokens, mostly the first, have keys hundreds of times larger than all others,
+ * because an attention sink is made there. These keys would dominate least squares, so edits avoid
+ * the blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows, type Sequences } from '../network/token-rows.ts';
@@ -9,13 +10,13 @@ import { readKeys, type Transformer } from '../network/transformer.ts';
 
 export interface KeyTrace {
   layer: number;
-  /** E|k|^2 over all tokens but the sequences' first. */
+  /** E|k|^2 over all tokens except the first of each sequence. */
   trace: number;
-  /** The same over all tokens. */
+  /** E|k|^2 over all tokens. */
   traceWithFirst: number;
 }
 
-/** Traces of all blocks, on sequences that begin with a front token. */
+/** Measures all blocks on sequences that begin with a front token. */
 export async function keyTraces(
   model: Transformer,
   sequences: Sequences,
@@ -43,7 +44,10 @@ export async function keyTraces(
   }));
 }
 
-/** Blocks whose keys have outlier norms among their neighbours, with or without first tokens. */
+/**
+ * Returns the blocks whose key norms are outliers among their neighbours', with or without first
+ * tokens.
+ */
 export function massiveLayers(traces: readonly KeyTrace[]): number[] {
   const stands = (of: (trace: KeyTrace) => number): number[] =>
     traces.flatMap((trace, i) => {
@@ -65,8 +69,8 @@ export function massiveLayers(traces: readonly KeyTrace[]): number[] {
 const SEQUENCES_PER_PASS = 8;
 const NEIGHBOURS_EACH_SIDE = 3;
 /**
- * In SmolLM2-135M block 11 stands out 400 times and block 28 35 times; block 2, 12 times with the
- * first tokens and 8 times without them, can be edited.
+ * In SmolLM2-135M block 11 exceeds its neighbours 400 times and block 28 35 times. Block 2, at 12
+ * times with the first tokens and 8 times without them, can be edited.
  */
 const MASSIVE_FACTOR = 20;
 

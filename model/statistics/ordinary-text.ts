@@ -1,7 +1,7 @@
 /**
- * Ordinary text as token sequences, for key statistics and the canary: a file that the user names,
- * or the model's own samples. It does not depend on the edited blocks, so the statistics of other
- * blocks need no new samples.
+ * Ordinary text as token sequences, for key statistics and the canary: the user's file, or the
+ * model's own samples. It does not depend on the edited blocks, so statistics of other blocks need
+ * no new samples.
  */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
@@ -17,24 +17,24 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readSealed, sha256Of, writeSealed } from '../tensor/whole-file.ts';
 
 export interface OrdinaryText {
-  /** The origin of the text, in words. */
+  /** A description of where the text is from. */
   source: string;
   /**
-   * Token sequences, front token included: statistics are taken from `ordinary`, perplexity is
+   * Token sequences with the front token. Statistics are taken from `ordinary`; perplexity is
    * measured on `canary`.
    */
   ordinary: number[][];
   canary: number[][];
-  /** The base model's summed -log p over each canary sequence's tokens but the first. */
+  /** The base model's summed -log p over each canary sequence's tokens, except the first. */
   canaryLoss: number[];
   /** Prefixes that corrections are also read behind, without a front token. */
   contexts: number[][];
 }
 
 export interface TextOptions {
-  /** Plain text to read; null: the model samples it. */
+  /** Plain text to read; null means that the model samples it. */
   textFile: string | null;
-  /** Folder of kept texts; null: nothing is read or written. */
+  /** Folder of cached texts; null means no cache. */
   folder: string | null;
   modelSha256: string;
   seed: number;
@@ -42,17 +42,17 @@ export interface TextOptions {
   progress?: (step: string, share: number) => void;
 }
 
-/** Tokens per sequence without the front token; fewer where the model's context is shorter. */
+/** Tokens per sequence without the front token; fewer if the model's context is shorter. */
 export const SEQUENCE_TOKENS_MAX = 128;
-/** A shorter context holds no ordinary text. */
+/** Below this context length there is no room for ordinary text. */
 const SEQUENCE_TOKENS_MIN = 16;
 /** Tokens behind C0 per channel of F. */
 const TOKENS_PER_CHANNEL = 6;
 export const TEXT_FILE_BYTES_MAX = 256 * 2 ** 20;
 const CANARY_TOKENS = 1_536;
-/** Tokens at the beginning that statistics leave out; the canary is the first of them. */
+/** Number of first tokens that statistics skip. The canary is taken from the start of them. */
 const HELD_OUT_TOKENS = 3_584;
-/** Canary texts are short, so that a gate that opens makes the model rerun few tokens. */
+/** Canary texts are short, so that the model reruns few tokens when a gate opens. */
 const CANARY_SEQUENCE_TOKENS_MAX = 48;
 const CONTEXT_TOKENS = 9;
 /** Sequences sampled side by side, and the most bytes of their keys and values. */
@@ -60,8 +60,8 @@ const SAMPLED_TOGETHER_MAX = 128;
 const SAMPLED_BYTES_MAX = 2 ** 31;
 
 /**
- * Reads the text from the cache, or makes it and writes the cache. `identity` names it and its
- * statistics. Throws RangeError when the text file or the model's context is too short.
+ * Reads the text from the cache, or makes it and writes the cache. `identity` names the text and
+ * its statistics. Throws RangeError if the text file or the model's context is too short.
  */
 export async function ordinaryText(
   model: Transformer,
@@ -96,7 +96,7 @@ export async function ordinaryText(
   return { ...parsed(file, bytes), identity, sha256: sha256Of(bytes).toString('hex') };
 }
 
-/** The number of sequences that a model samples side by side. */
+/** Returns the number of sequences that a model samples side by side. */
 export function sampledTogether(config: ModelConfig): number {
   const { layers, keyValueHeads, headWidth } = config;
   const tokenBytes = 2 * Float32Array.BYTES_PER_ELEMENT * layers * keyValueHeads * headWidth;

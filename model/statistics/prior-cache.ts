@@ -1,6 +1,6 @@
 /**
- * Priors kept on disk. Building them is the longest part of loading a small model, and every
- * process with a model needs them before it is ready. They are named by the hash of their inputs.
+ * A disk cache of priors. Building them is the longest part of loading a small model, and every
+ * process with a model needs them. Files are named by the hash of their inputs.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -16,12 +16,12 @@ import type { KeyStatistics } from './key-statistics.ts';
 import { disposePriors, type Prior } from './prior.ts';
 import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 
-/** Largest file of one block, the largest array of Node.js 20; larger priors are always built. */
+/** Largest file of one block, the largest array of Node.js 20. Larger priors are always built. */
 const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
 
 /**
- * Reads the priors of all edited blocks from the folder, or builds them and writes them there;
- * with a null folder they are only built. An unreadable file counts as absent. The caller owns the
+ * Reads the priors of all edited blocks from the folder, or builds them and writes them there. With
+ * a null folder they are only built. An unreadable file counts as absent. The caller owns the
  * priors. Throws what `build` throws.
  */
 export async function keptPriors(
@@ -38,9 +38,9 @@ export async function keptPriors(
   const built = build();
   for (const [layer, prior] of [...built]) {
     if (prior.lower.rows ** 2 * ENTRY_BYTES > PRIOR_BYTES_MAX) continue;
-    // A float64 loses its last bits on the way to a file: the builder, too, uses what is read back.
+    // A float64 loses its last bits in the file, so the builder also uses the values read back.
     const bytes = encode(prior);
-    // Block by block, so that never two copies of all priors exist.
+    // Freed block by block, so that two copies of all priors never exist.
     built.delete(layer);
     disposePriors(new Map([[layer, prior]]));
     built.set(layer, restore(layer, bytes));
@@ -53,7 +53,7 @@ export async function keptPriors(
 const ENTRY_BYTES = 8 + 4;
 const PRIOR_FORMAT = 2;
 
-/** The statistics' hash covers the base model as well, whose keys they are. */
+/** The statistics' hash also covers the base model, which the keys come from. */
 function identityOf(
   statistics: KeyStatistics,
   { lambda, ridge }: Pick<HyperParameters, 'lambda' | 'ridge'>,
@@ -65,7 +65,7 @@ function identityOf(
     .slice(0, 32);
 }
 
-/** All priors, or null where one is missing: all are built together. */
+/** Reads all priors; null if one is missing, because all are built together. */
 async function readAll(layers: readonly number[], fileOf: (layer: number) => string) {
   const priors = new Map<number, Prior>();
   try {
@@ -110,7 +110,7 @@ function restore(layer: number, bytes: Uint8Array): Prior {
     if (F === undefined || F !== width) throw lacking(name);
     return { F, values: stored!.values as Values };
   };
-  // Everything that may fail comes before the first tensor is made.
+  // Checks that may fail come before the first tensor is made.
   const lower = matrix<Float64Array>('lower');
   const prior = matrix<Float32Array>('prior');
   const numbers = {

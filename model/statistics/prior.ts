@@ -1,6 +1,6 @@
 /**
- * The prior of an edited block: P0 = (lambda C0 + ridge I)^-1, the inverse of the key moment that
- * consecutive least squares starts from.
+ * The prior of an edited block: P0 = (lambda C0 + ridge I)^-1, the inverse of the key moment from
+ * which consecutive least squares starts.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
@@ -31,17 +31,19 @@ export interface Prior {
   /** |W0|_F. */
   readonly weightNorm: number;
   /**
-   * The amount added to the diagonal, in units of C0's mean diagonal; above the hyper-parameter
-   * where the factorisation needed more.
+   * The amount added to the diagonal, in units of C0's mean diagonal. Larger than the
+   * hyper-parameter if the factorisation needed more.
    */
   readonly ridge: number;
 }
 
-/** Tenfold raises of the ridge before a singular moment is given up. */
+/** Number of tenfold increases of the ridge before a singular moment is refused. */
 const RIDGE_RAISES_MAX = 6;
 const RIDGE_FIRST_RAISE = 1e-8;
 
-/** Builds the priors of all edited blocks. Throws NotPositiveDefinite when no ridge helps. */
+/**
+ * Builds the priors of all edited blocks. Throws NotPositiveDefinite if the largest ridge fails.
+ */
 export function buildPriors(
   model: Transformer,
   statistics: KeyStatistics,

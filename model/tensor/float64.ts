@@ -1,7 +1,7 @@
 /**
  * Float64 matrices on TensorFlow's kernels, for the closed-form update: tfjs has only float32, and
- * neither Cholesky nor triangular solves. What is made inside `scope64` is freed at its end, except
- * what it returns.
+ * neither Cholesky nor triangular solves. Matrices made inside `scope64` are freed at its end,
+ * except those it returns.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { raw, TF_ATTR, TF_DTYPE, type OpAttribute } from './tensorflow.ts';
@@ -13,7 +13,7 @@ export interface Matrix64 {
   readonly columns: number;
 }
 
-/** A matrix to be factored is not positive definite, or not finite. */
+/** A matrix to factor is not positive definite, or not finite. */
 export class NotPositiveDefinite extends Error {
   override readonly name = 'NotPositiveDefinite';
   constructor(readonly facts: { size: number }) {
@@ -24,7 +24,7 @@ export class NotPositiveDefinite extends Error {
 }
 
 /**
- * Runs `work` and frees what it made, except the matrices in its result: the result itself, or the
+ * Runs `work` and frees the matrices it made, except those in its result: the result itself, or the
  * values of an object, array or map.
  */
 export function scope64<T>(work: () => T): T {
@@ -45,7 +45,7 @@ export function scope64<T>(work: () => T): T {
   }
 }
 
-/** Takes matrices out of every open scope: they live until `free64`. */
+/** Takes matrices out of every open scope, so that they live until `free64`. */
 export function keep64(...matrices: Matrix64[]): void {
   for (const matrix of matrices)
     for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
@@ -57,7 +57,7 @@ export function free64(...matrices: Matrix64[]): void {
   for (const matrix of matrices) raw.free(matrix.id);
 }
 
-/** Widens a float32 tensor, which stays the caller's. */
+/** Widens a float32 tensor, which the caller still owns. */
 export function widen64(x: tf.Tensor2D): Matrix64 {
   const types = [ofType('SrcT', TF_DTYPE.float32), ofType('DstT', TF_DTYPE.float64)];
   return run('Cast', types, [raw.idOf(x)], x.shape);
@@ -92,7 +92,7 @@ export function download64(x: Matrix64): Float64Array {
   });
 }
 
-/** op(a) op(b), op the transpose where wanted. */
+/** op(a) op(b), where op transposes if requested. */
 export function multiply64(
   a: Matrix64,
   b: Matrix64,
@@ -108,7 +108,7 @@ export function multiply64(
   );
 }
 
-/** A kernel over the entries of two matrices; a 1 x 1 `b` meets every entry of `a`. */
+/** A kernel over the entries of two matrices. A 1 x 1 `b` is combined with every entry of `a`. */
 const byEntry = (kernel: string) => (a: Matrix64, b: Matrix64) =>
   run(kernel, T64, [a.id, b.id], [a.rows, a.columns]);
 export const add64 = byEntry('AddV2');

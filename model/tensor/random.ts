@@ -1,6 +1,6 @@
 /**
- * A seeded stream of numbers in [0, 1): mulberry32 (Tommy Ettinger, public domain), 32 bits of
- * state.
+ * Returns a seeded stream of numbers in [0, 1): mulberry32 (Tommy Ettinger, public domain), 32 bits
+ * of state.
  */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;

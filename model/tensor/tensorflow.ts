@@ -1,14 +1,14 @@
 /**
- * The adapter of the TensorFlow addon: loads TensorFlow's shared library under tfjs, returns the
- * tfjs namespace, and gives access to kernels that tfjs has no function for (float64, Cholesky,
+ * The adapter of the TensorFlow addon. It loads TensorFlow's shared library for tfjs, returns the
+ * tfjs namespace, and gives access to kernels without a tfjs function (float64, Cholesky,
  * triangular solve).
  *
  * It does what `@tensorflow/tfjs-node-gpu/dist/index.js` does on import, with one difference: the
- * addon comes from a given path instead of from node_modules, where that package's install script
- * would put one built for an older TensorFlow. The set-up provisions `addonPath`.
+ * addon comes from a given path instead of node_modules, where that package's install script would
+ * put one built for an older TensorFlow. The set-up provisions `addonPath`.
  *
- * One thread of a process may own the addon. tfjs calls are synchronous: the owner yields between
- * its steps.
+ * Only one thread of a process may own the addon. tfjs calls are synchronous, so the owner yields
+ * between its steps.
  */
 import { constants } from 'node:os';
 import { createRequire } from 'node:module';
@@ -30,7 +30,7 @@ export interface OpAttribute {
   readonly value: boolean | number | string | readonly number[];
 }
 
-/** The addon cannot be loaded, or is used before. */
+/** The addon cannot be loaded, or is used before it is loaded. */
 export class TensorFlowError extends Error {
   override readonly name = 'TensorFlowError';
   constructor(
@@ -43,9 +43,9 @@ export class TensorFlowError extends Error {
 }
 
 /**
- * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace; a
- * repeated call only returns it. In a worker thread, the main thread must have called
- * {@link setTensorFlowEnvironment} before it started the thread.
+ * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace. A
+ * repeated call only returns the namespace. Before it starts a worker thread that calls this, the
+ * main thread must call {@link setTensorFlowEnvironment}.
  *
  * Throws `TensorFlowError` if the addon does not load, or if another one is already loaded.
  */
@@ -75,30 +75,33 @@ export function loadTensorFlow(addonPath: string): typeof tf {
 }
 
 /**
- * Sets defaults of the environment variables that TensorFlow reads: quiet logs, no TF32 rounding on
- * GPUs (float32 means float32), GPU memory taken as needed. Only the main thread can: native code
- * does not see a worker's copy of `process.env`.
+ * Sets defaults of TensorFlow's environment variables: quiet logs, no TF32 rounding on GPUs
+ * (float32 means float32), GPU memory allocated as needed. Must run in the main thread, because
+ * native code does not see a worker's copy of `process.env`.
  */
 export function setTensorFlowEnvironment(): void {
   for (const [name, value] of Object.entries(ENVIRONMENT_DEFAULTS)) process.env[name] ??= value;
 }
 
-/** Version of the loaded TensorFlow library, such as `2.18.1`; throws before `loadTensorFlow`. */
+/**
+ * Returns the loaded TensorFlow library's version, such as `2.18.1`; throws before
+ * `loadTensorFlow`.
+ */
 export function tensorflowVersion(): string {
   return current().binding.TF_Version;
 }
 
-/** The device that TensorFlow's kernels run on; throws before `loadTensorFlow`. */
+/** Returns the device that TensorFlow's kernels run on; throws before `loadTensorFlow`. */
 export function deviceSeen(): 'cpu' | 'gpu' {
   return current().binding.isUsingGpuDevice() ? 'gpu' : 'cpu';
 }
 
 /**
- * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: the caller frees.
- * Every call throws `TensorFlowError` before `loadTensorFlow`.
+ * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees, so the caller
+ * frees them. Every call throws `TensorFlowError` before `loadTensorFlow`.
  */
 export const raw = {
-  /** Runs a kernel; the caller owns the returned ids. Throws TensorFlow's message if it fails. */
+  /** Runs a kernel. The caller owns the returned ids. Throws TensorFlow's message on failure. */
   execute(
     op: string,
     attributes: readonly OpAttribute[],
@@ -109,21 +112,26 @@ export const raw = {
     for (const tensor of produced) ownedRaw.set(tensor.id, tensor);
     return produced.map(({ id }) => id);
   },
-  /** The id behind a tfjs tensor, valid until the tensor is disposed; never free it here. */
+  /**
+   * Returns the id behind a tfjs tensor, valid until the tensor is disposed. Never free it
+   * directly.
+   */
   idOf(tensor: tf.Tensor): number {
     const [id] = current().backend.getInputTensorIds([tensor]);
     if (id === undefined)
       throw new TensorFlowError('No id.', { shape: tensor.shape }, 'Was the tensor disposed?');
     return id;
   },
-  /** Shape of a tensor from `execute` that was neither freed nor handed to tfjs. */
+  /** Returns the shape of a tensor from `execute` that was neither freed nor handed to tfjs. */
   shapeOf: (id: number): readonly number[] => owned(id).shape,
   free(id: number): void {
     owned(id);
     current().binding.deleteTensor(id);
     ownedRaw.delete(id);
   },
-  /** Hands a float32, int32 or bool tensor from `execute` to tfjs, which owns (and tidies) it. */
+  /**
+   * Hands a float32, int32 or bool tensor from `execute` to tfjs, which then owns (and tidies) it.
+   */
   tensor(id: number): tf.Tensor {
     const tensor = owned(id);
     if (tensor.dtype === TF_DTYPE.float64)
@@ -131,7 +139,7 @@ export const raw = {
     ownedRaw.delete(id);
     return current().backend.createOutputTensor(tensor);
   },
-  /** Tensors alive in the addon, those of tfjs included; tests of ownership count them. */
+  /** Number of tensors alive in the addon, including those of tfjs, for leak tests. */
   liveCount: (): number => current().binding.getNumOfTensors(),
 };
 
@@ -214,7 +222,7 @@ function requireTensorFlowEnvironment(): void {
   }
 }
 
-/** tfjs-node still calls two functions of `node:util` that Node 23 removed. */
+/** Restores two functions of `node:util` that Node 23 removed and tfjs-node still calls. */
 function restoreUtilFunctions(): void {
   const legacy = util as unknown as Record<string, unknown>;
   legacy['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
@@ -235,7 +243,7 @@ function openAddon(addonPath: string): Binding {
   return addonModule.exports;
 }
 
-/** Registers all kernels and, by loading `@tensorflow/tfjs` underneath, all gradients. */
+/** Registers all kernels and, because `@tensorflow/tfjs` is loaded too, all gradients. */
 function registerKernels(): BackendModule {
   require(`${TFJS_PACKAGE}/dist/register_all_kernels.js`);
   return require(`${TFJS_PACKAGE}/dist/nodejs_kernel_backend.js`) as BackendModule;

@@ -1,9 +1,9 @@
-/** Whole files of any size as bytes; Node reads at most 2 GiB at once. */
+/** Reads and writes whole files of any size. Node reads at most 2 GiB at once. */
 import { createHash } from 'node:crypto';
 import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
-/** Reads a file; null if there is none. Throws RangeError if it shrinks meanwhile. */
+/** Reads a file; null if it does not exist. Throws RangeError if it shrinks meanwhile. */
 async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> | null> {
   const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
@@ -26,8 +26,8 @@ async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> | null> 
 }
 
 /**
- * Reads what `writeSealed` wrote, without its seal. If the seal does not match, the result includes
- * it, and the content's format refuses the 32 bytes too many. Throws as `readWhole` does.
+ * Reads a file written by `writeSealed`, without its seal. If the seal does not match, the result
+ * includes it, and the content's format refuses the 32 extra bytes. Throws as `readWhole` does.
  */
 export async function readSealed(file: string): Promise<Uint8Array | null> {
   const bytes = await readWhole(file);
@@ -44,7 +44,7 @@ export async function writeSealed(file: string, bytes: Uint8Array): Promise<void
   await rename(partial, file);
 }
 
-/** Piece by piece: Node hashes at most 2 GiB at once, less than a large model's statistics. */
+/** Hashes in pieces: Node takes at most 2 GiB at once, less than a large model's statistics. */
 export function sha256Of(bytes: Uint8Array): Buffer {
   const hash = createHash('sha256');
   for (let at = 0; at < bytes.length; at += READ_BYTES_MAX)

@@ -1,22 +1,24 @@
-/** UTF-8 bytes of a text as the tokeniser sees it, each with its range of UTF-16 units. */
+/** UTF-8 bytes of the rewritten text, each with its range of UTF-16 units in the original. */
 interface Alignment {
   bytes: Uint8Array;
-  /** Offset at which the character of byte `at` begins; the text's length past the end. */
+  /** Offset where the character of byte `at` begins; the text's length past the end. */
   start(at: number): number;
   /** Offset just after the character of byte `at`. */
   end(at: number): number;
 }
 
-/** A tokeniser's changes to a text before it looks bytes up. */
+/** A tokeniser's changes to a text before it looks up bytes. */
 export interface Rewriting {
   normalForm: 'NFC' | null;
   /** The letter that replaces a space. */
   spaceLetter: string;
-  /** Bytes that have no token, as some control characters in SmolLM2. */
+  /** Bytes without a token, such as some control characters in SmolLM2. */
   droppedBytes: ReadonlySet<number>;
 }
 
-/** Aligns the rewritten text's bytes to the text. Characters that normalisation joins are one. */
+/**
+ * Aligns the rewritten text's bytes to the text. Characters that normalisation joins count as one.
+ */
 export function alignBytes(text: string, rewriting: Rewriting): Alignment {
   const { normalForm, spaceLetter, droppedBytes } = rewriting;
   const groups =
@@ -48,7 +50,7 @@ interface Group {
 
 const encoder = new TextEncoder();
 
-/** Code points; half a surrogate pair is one, encoded as U+FFFD. */
+/** Splits into code points. Half a surrogate pair counts as one, encoded as U+FFFD. */
 function characters(text: string, offset = 0): Group[] {
   let start = offset;
   return Array.from(text, (written) => {
@@ -58,7 +60,9 @@ function characters(text: string, offset = 0): Group[] {
   });
 }
 
-/** Normalised grapheme clusters; one group if normalisation reaches across a cluster's edge. */
+/**
+ * Splits into normalised grapheme clusters, or one group if normalisation crosses a cluster's edge.
+ */
 function clusters(text: string, form: 'NFC'): Group[] {
   const segments = new Intl.Segmenter('en', { granularity: 'grapheme' }).segment(text);
   const groups = [...segments].flatMap(({ segment, index }) => {

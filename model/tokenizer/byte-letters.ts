@@ -1,6 +1,6 @@
 /**
- * GPT-2's letters for bytes: printable Latin-1 characters stand for themselves, the other 68 bytes
- * for U+0100 onward, so that every token is readable text without spaces.
+ * GPT-2's letters for bytes. Printable Latin-1 characters represent themselves, and the other 68
+ * bytes map to U+0100 onward, so that every token is readable text without spaces.
  */
 export const letterOfByte: readonly string[] = buildLetters();
 

@@ -1,7 +1,7 @@
 /**
- * A tokenizer.json made exact: only kinds whose behaviour is known are let through, and two
+ * Checks and normalises a tokenizer.json. Only kinds with known behaviour are accepted. Two
  * pre-tokenisers that @huggingface/tokenizers treats differently from the Rust library (digits
- * beyond ASCII; white space in GPT-2's pattern) become the patterns that they stand for.
+ * beyond ASCII; white space in GPT-2's pattern) are replaced by equivalent patterns.
  */
 import { z } from 'zod';
 import { excerpt, faultsFound, firstFaults } from '../../schemas/encoding/excerpt.ts';
@@ -33,15 +33,14 @@ export interface TokenizerDescription {
   decoder: Component | null;
 }
 
-/** Highest id of a token. */
 export const TOKEN_ID_MAX = 999_999;
-/** Most nested sequences of normalisers or pre-tokenisers. */
+/** Deepest nesting of sequences of normalisers or pre-tokenisers. */
 const SEQUENCES_NESTED_MAX = 8;
 
 const id = z.number().int().min(0).max(TOKEN_ID_MAX);
 const component = z.looseObject({ type: z.string() }).nullish();
 const flag = z.boolean().nullish();
-// The file's content is used, not zod's copy: a token may be called __proto__.
+// Uses the file's content instead of zod's copy: a token may be called __proto__.
 const description = z.looseObject({
   model: z.looseObject({
     type: z.string(),
@@ -70,7 +69,7 @@ const description = z.looseObject({
 });
 
 /**
- * Checks the content of the tokenizer.json at `path`; throws UnreadableCheckpoint and
+ * Checks the content of the tokenizer.json at `path`. Throws UnreadableCheckpoint and
  * UnsupportedCheckpoint.
  */
 export function describedTokenizer(
@@ -106,12 +105,12 @@ interface Section {
   token: number | null;
 }
 
-/** A tokeniser of known behaviour. */
+/** A tokeniser with known behaviour. */
 export interface ExactTokenizer extends Rewriting {
   json: TokenizerDescription & { added_tokens: AddedToken[]; post_processor: null };
   kind: 'byte-level' | 'metaspace';
   addedContents: ReadonlySet<string>;
-  /** Cuts a text at the added tokens that are written out in it. */
+  /** Splits a text at the added tokens that are written out in it. */
   splitOffAddedTokens(text: string): Section[];
   splitOffIds: ReadonlySet<number>;
 }
@@ -119,7 +118,7 @@ export interface ExactTokenizer extends Rewriting {
 const GPT2_PATTERN =
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/** Throws UnsupportedCheckpoint, naming the part, for a tokeniser that is not read. */
+/** Throws UnsupportedCheckpoint, naming the unsupported part. */
 export function exactTokenizer(description: TokenizerDescription): ExactTokenizer {
   const { model, added_tokens: addedTokens = [], pre_tokenizer: preTokenizer } = description;
   if (model.type !== 'BPE') throw unsupported('model', model.type);
@@ -232,7 +231,7 @@ function splitter(tokens: AddedToken[]): (text: string) => Section[] {
       const token = byContent.get(match[0])!;
       let start = match.index;
       let end = start + match[0].length;
-      // White space beside such a token belongs to it.
+      // White space next to such a token belongs to it.
       if (token.lstrip) start = Math.max(done, text.slice(0, start).trimEnd().length);
       if (token.rstrip) end = text.length - text.slice(end).trimStart().length;
       pushText(start);

@@ -1,7 +1,7 @@
 /**
- * Byte-pair-encoding tokenisers, byte-level (GPT-2, Llama 3, Qwen2, SmolLM2) and with metaspaces
- * (Llama 2, Mistral), on @huggingface/tokenizers, which only this file imports. The library gives
- * no offsets; they are computed here.
+ * Byte-pair-encoding tokenisers on @huggingface/tokenizers, which only this file imports:
+ * byte-level ones (GPT-2, Llama 3, Qwen2, SmolLM2) and ones with metaspaces (Llama 2, Mistral). The
+ * library gives no offsets, so they are computed here.
  */
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
@@ -10,27 +10,29 @@ import { alignBytes } from './alignment.ts';
 import { byteOfLetter } from './byte-letters.ts';
 import { exactTokenizer, type ExactTokenizer, type TokenizerDescription } from './description.ts';
 
-/** Text to token ids and back, as the model was trained to read it. */
+/** Converts text to token ids and back, as the model was trained to read it. */
 export interface Tokenizer {
-  /** Number of ids that the tokeniser knows; the model's embedding may have more rows. */
+  /** Number of ids known to the tokeniser. The model's embedding may have more rows. */
   vocabulary: number;
-  /** The beginning-of-text token, or null if the model has none; `encode` never adds it. */
+  /** The beginning-of-text token, or null if the model has none. `encode` never adds it. */
   beginToken: number | null;
   endTokens: number[];
-  /** Ids of the text; no special tokens are added, those written out in it are recognised. */
+  /**
+   * Returns the text's ids. Adds no special tokens, but recognises those written out in the text.
+   */
   encode(text: string): number[];
-  /** Text of the ids; invalid UTF-8 becomes U+FFFD. Special tokens are written out. */
+  /** Returns the ids' text. Invalid UTF-8 becomes U+FFFD. Special tokens are written out. */
   decode(ids: number[]): string;
   /**
-   * Ids of the text with each token's half-open range [start, end) of UTF-16 offsets into `text`. A
-   * token that holds part of a character's bytes, or part of what Unicode normalisation made of
-   * several characters, covers them whole; its neighbours may overlap it.
+   * Returns the text's ids with each token's half-open range [start, end) of UTF-16 offsets in
+   * `text`. A token covers a character completely even if it holds only some of its bytes, or part
+   * of a Unicode normalisation of several characters. Ranges of neighbours may then overlap.
    */
   encodeWithOffsets(text: string): { ids: number[]; starts: number[]; ends: number[] };
   tokenText(id: number): string;
 }
 
-/** A tokeniser from the content of a tokenizer.json; throws UnsupportedCheckpoint. */
+/** Creates a tokeniser from the content of a tokenizer.json; throws UnsupportedCheckpoint. */
 export function createTokenizer(
   description: TokenizerDescription,
   special: { beginToken: number | null; endTokens: number[] },
@@ -75,14 +77,14 @@ export function createTokenizer(
 }
 
 function vocabularyOf({ json }: ExactTokenizer): number {
-  // In a loop, since a vocabulary has more ids than a call takes arguments.
+  // Uses a loop, because a vocabulary has more ids than a call takes arguments.
   let largest = -1;
   for (const id of Object.values(json.model.vocab)) largest = Math.max(largest, id);
   for (const { id } of json.added_tokens) largest = Math.max(largest, id);
   return largest + 1;
 }
 
-/** Ranges of the tokens of a section that has no split-off added tokens. */
+/** Returns the token ranges of a section without split-off added tokens. */
 function sectionRanges(
   exact: ExactTokenizer,
   section: string,
@@ -94,7 +96,7 @@ function sectionRanges(
     exact.addedContents.has(token) ? encoder.encode(token) : bytesOf(token),
   );
   const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  // A tokeniser with metaspaces puts a space in front of a section that the text does not have.
+  // A metaspace tokeniser adds a leading space to a section that does not have one.
   const invented = exact.kind === 'metaspace' && total === aligned.bytes.length + metaspaceLength;
   let at = invented ? -metaspaceLength : 0;
   return pieces.map((piece, index) => {
@@ -158,7 +160,7 @@ function letterBytes(token: string): Uint8Array {
   return Uint8Array.from(token, (letter) => byteOfLetter.get(letter) ?? 0);
 }
 
-/** Bytes of a metaspace token, whose spaces are U+2581; `<0x0A>` is one byte. */
+/** Returns the bytes of a metaspace token, whose spaces are U+2581. `<0x0A>` is one byte. */
 function metaspaceBytes(token: string): Uint8Array {
   const byte = /^<0x([0-9A-F]{2})>$/.exec(token);
   return byte ? Uint8Array.of(Number.parseInt(byte[1]!, 16)) : encoder.encode(token);

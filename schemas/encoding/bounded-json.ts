@@ -1,6 +1,6 @@
 /**
- * JSON from outside, bounded before it is parsed: a byte of `[{},{},…]` becomes some fifty in
- * memory, and recursive functions run out of stack on deeply nested JSON.
+ * Parses JSON from outside within bounds. A byte of `[{},{},…]` takes about fifty bytes of memory,
+ * and deeply nested JSON exhausts the stack of recursive functions.
  */
 
 export interface JsonLimits {
@@ -18,7 +18,7 @@ export class UnsoundJson extends Error {
   }
 }
 
-/** The value of a UTF-8 text, with or without a byte-order mark; throws UnsoundJson. */
+/** Parses a UTF-8 text, with or without a byte-order mark. Throws UnsoundJson. */
 export function boundedJson(text: Uint8Array | string, limits: JsonLimits): unknown {
   checkExtent(typeof text === 'string' ? new TextEncoder().encode(text) : text, limits);
   try {
@@ -35,7 +35,7 @@ const COMMA = 0x2c;
 const [ARRAY_OPENS, ARRAY_CLOSES] = [0x5b, 0x5d];
 const [OBJECT_OPENS, OBJECT_CLOSES] = [0x7b, 0x7d];
 
-/** Every value but the first follows a comma or an opening bracket. */
+/** Every value except the first follows a comma or an opening bracket. */
 function checkExtent(bytes: Uint8Array, { valuesMax, depthMax }: JsonLimits): void {
   let values = 1;
   let depth = 0;
@@ -63,7 +63,7 @@ function decoded(bytes: Uint8Array): string {
   }
 }
 
-/** V8's message quotes the text after its first part. */
+/** Drops all but the first part of V8's message, because the rest quotes the text. */
 function withoutQuotation(message: string): string {
   return message
     .replace(/, (\.\.\.)?".*"(\.\.\.)? is not valid JSON$/s, '')

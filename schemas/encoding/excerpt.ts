@@ -1,9 +1,11 @@
-/** Values from outside as messages show them: short, and safe to print on a terminal. */
+/** Formats outside values for messages: short, and safe to print on a terminal. */
 
 export const EXCERPT_CHARACTERS_MAX = 120;
 export const EXCERPT_ITEMS_MAX = 8;
 
-/** A text quoted and cut, a short list of numbers, a number or boolean; else only the kind. */
+/**
+ * Returns a shortened quoted text, a short list of numbers, a number or boolean, or else the kind.
+ */
 export function excerpt(value: unknown): string {
   if (typeof value === 'string') {
     const cut = value.length > EXCERPT_CHARACTERS_MAX;
@@ -17,19 +19,19 @@ export function excerpt(value: unknown): string {
   return String(value);
 }
 
-/** A text on one line, without control characters, cut to `charactersMax`. */
+/** Returns the text on one line, without control characters, cut to `charactersMax`. */
 export function onOneLine(text: string, charactersMax: number): string {
   const line = text.slice(0, charactersMax + 1).replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ');
   return text.length > charactersMax ? `${line.slice(0, charactersMax)}…` : line;
 }
 
-/** The first faults, and how many more there are. */
+/** Joins the first faults, with the number of those left out. */
 export function firstFaults(faults: readonly string[], shownMax = EXCERPT_ITEMS_MAX): string {
   const more = faults.length - shownMax;
   return `${faults.slice(0, shownMax).join('; ')}${more > 0 ? `; and ${more} more` : ''}`;
 }
 
-/** The faults that a zod schema found, each with the path of the member. */
+/** Returns the faults that a zod schema found, each with the member's path. */
 export function faultsFound(error: {
   issues: readonly { path: readonly PropertyKey[]; message: string }[];
 }): string[] {

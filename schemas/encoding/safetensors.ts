@@ -1,10 +1,10 @@
 /**
  * The safetensors format: an 8-byte little-endian length, a JSON header of that length, then the
- * tensors' bytes (https://github.com/huggingface/safetensors, "Format"). Bytes in, bytes out, on
- * little-endian machines only.
+ * tensors' bytes (https://github.com/huggingface/safetensors, "Format"). Converts bytes to bytes,
+ * on little-endian machines only.
  *
- * The writer is deterministic: tensors are in order of falling element size, then of name, and the
- * metadata in order of key, so that equal content has equal bytes and their hash can name it.
+ * The writer is deterministic. Tensors are in order of falling element size, then of name; metadata
+ * is in order of key. Equal content therefore has equal bytes, and their hash can name it.
  */
 import { ErrataFailure } from '../failures.ts';
 import { boundedJson, UnsoundJson } from './bounded-json.ts';
@@ -12,12 +12,12 @@ import { excerpt } from './excerpt.ts';
 
 export const HEADER_BYTES_MAX = 100_000_000;
 export const TENSORS_MAX = 100_000;
-/** JSON values in a header: some ten for each tensor. */
+/** Bound of the JSON values in a header, which has about ten for each tensor. */
 export const HEADER_VALUES_MAX = 2_000_000;
 const HEADER_DEPTH_MAX = 8;
 export const RANK_MAX = 8;
 
-/** The arrays of each type's elements; types without a JavaScript array are held as bits. */
+/** The array class for each element type. Types without a JavaScript array are kept as bits. */
 const ARRAYS = {
   F64: Float64Array,
   I64: BigInt64Array,
@@ -54,7 +54,7 @@ export interface StoredTensor {
   values: ElementArray;
 }
 
-/** Where a tensor's bytes lie: [begin, end), counted from the end of the header. */
+/** The range of a tensor's bytes, [begin, end), counted from the end of the header. */
 export interface TensorPlace {
   type: ElementType;
   shape: number[];
@@ -69,7 +69,7 @@ export interface SafetensorsHeader {
   dataOffset: number;
 }
 
-/** The bytes are not safetensors, or cut short. */
+/** The bytes are not safetensors, or are truncated. */
 export class MalformedSafetensors extends ErrataFailure {
   override readonly name = 'MalformedSafetensors';
   constructor(readonly reason: string) {
@@ -77,7 +77,7 @@ export class MalformedSafetensors extends ErrataFailure {
   }
 }
 
-/** The bytes of a file; throws RangeError if a tensor's values do not fit its type and shape. */
+/** Encodes a file. Throws RangeError if a tensor's values do not match its type and shape. */
 export function encodeSafetensors(
   tensors: ReadonlyMap<string, StoredTensor>,
   metadata: Readonly<Record<string, string>> = {},
@@ -120,7 +120,7 @@ function headerBytes(entries: [string, unknown][]): Uint8Array {
   return header;
 }
 
-/** All tensors of a whole file; the values are copies. Throws MalformedSafetensors. */
+/** Returns all tensors of a whole file as copies. Throws MalformedSafetensors. */
 export function decodeSafetensors(file: Uint8Array): {
   tensors: Map<string, StoredTensor>;
   metadata: Record<string, string>;
@@ -136,7 +136,7 @@ export function decodeSafetensors(file: Uint8Array): {
   return { tensors, metadata: header.metadata };
 }
 
-/** The header's length in bytes, from the file's first 8; throws MalformedSafetensors. */
+/** Returns the header's length in bytes from the file's first 8; throws MalformedSafetensors. */
 export function safetensorsHeaderBytes(first: Uint8Array, fileBytes: number): number {
   if (first.length < 8)
     throw new MalformedSafetensors(`${fileBytes} bytes are too few for the header's length`);

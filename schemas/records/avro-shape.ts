@@ -1,19 +1,19 @@
 /**
  * Checks that bytes have the shape of an Avro type before anything is built from them.
  *
- * A decoder that trusts lengths is not enough: an array block may claim 2^50 items in eight bytes,
- * and a decoder that notices the end of the bytes afterwards has built them all. This walk builds
- * nothing, reads each byte once, bounds every length by the bytes left, and names the field that is
- * wrong. As the schema may be foreign, it also bounds nesting and the values that take no bytes.
+ * A decoder that trusts lengths is unsafe: an array block may claim 2^50 items in eight bytes, and
+ * the decoder builds them all before it notices the end of the bytes. This walk builds nothing,
+ * reads each byte once, bounds every length by the bytes left, and names the faulty field. Because
+ * the schema may be foreign, it also bounds nesting and the number of values that take no bytes.
  *
  * Binary form: Avro 1.12 specification, "Binary Encoding".
  */
 import type { Type, types } from 'avsc';
 import { UndecodableRecord } from '../failures.ts';
 
-/** Depth of a value: far more than our records have, far less than the stack takes. */
+/** Largest depth of a value: far more than our records need, far less than the stack allows. */
 const DEPTH_MAX = 64;
-/** Only nulls, and what consists of nulls, take no bytes; more of them are an attack. */
+/** Only nulls and values made of nulls take no bytes. More of them are an attack. */
 const VALUES_PER_BYTE_MAX = 16;
 const VALUES_WITHOUT_BYTES_MAX = 10_000;
 const LONG_BYTES_MAX = 10;
@@ -23,7 +23,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /**
  * Returns the end of the value of `type` that begins at `start`. Throws `UndecodableRecord` with
- * the field where the bytes depart from the type.
+ * the first field that does not match the type.
  */
 export function walkAvro(type: Type, bytes: Uint8Array, start: number): number {
   const walker = new Walker(bytes, start);
@@ -106,7 +106,7 @@ class Walker {
     }
   }
 
-  /** Blocks of items; a negative count is followed by the block's size in bytes. */
+  /** Reads blocks of items. A negative count is followed by the block's size in bytes. */
   #blocks(path: string, item: (index: number) => void): void {
     let index = 0;
     for (;;) {
@@ -153,7 +153,7 @@ class Walker {
     this.at += count;
   }
 
-  /** A zig-zag variable-length integer of up to 64 bits. */
+  /** Reads a zig-zag variable-length integer of up to 64 bits. */
   #long(path: string): bigint {
     let value = 0n;
     for (let i = 0; i < LONG_BYTES_MAX; i++) {

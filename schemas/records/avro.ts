@@ -1,10 +1,10 @@
 /**
- * Records as bytes: Avro bodies after a head that names the writer's schema.
+ * Encodes records as Avro bodies behind a header that names the writer's schema.
  *
- * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the
- * CRC-64-AVRO fingerprint of the writer's schema, little-endian), which needs no registry;
- * `confluent-framing.ts` has the one with a registry's ids. A record written with another known
- * schema, released here or kept in a registry, is resolved to the current one by Avro's rules.
+ * The header is a `Framing`. The default is Avro's single-object encoding (0xC3 0x01, then the
+ * CRC-64-AVRO fingerprint of the writer's schema, little-endian), which needs no registry.
+ * `confluent-framing.ts` has the one with registry ids. A record written with another known schema,
+ * released or registered, is resolved to the current schema by Avro's rules.
  */
 import avsc from 'avsc';
 import { walkAvro } from './avro-shape.ts';
@@ -27,12 +27,12 @@ export interface RecordTypes extends Record<RecordName, unknown> {
 }
 
 export interface RecordEncoder<T> {
-  /** Throws `UnencodableRecord` with what the schema does not allow. */
+  /** Throws `UnencodableRecord` if the schema does not allow the value. */
   encode(value: T): Buffer;
 }
 
 export interface RecordDecoder<T> {
-  /** Throws `UndecodableRecord` with the fault and its place. */
+  /** Throws `UndecodableRecord` with the fault and its location. */
   decode(bytes: Uint8Array): T;
 }
 
@@ -40,17 +40,16 @@ export interface RecordCodec<T> extends RecordEncoder<T>, RecordDecoder<T> {}
 
 /** Finds the schema that wrote a record. */
 export interface Opening {
-  /** The writer's schema and the start of the body; throws `UndecodableRecord`. */
+  /** Returns the writer's schema and the start of the body. Throws `UndecodableRecord`. */
   open(record: RecordName, bytes: Uint8Array): { writer: AvroSchema; bodyAt: number };
 }
 
-/** The head before an Avro body. */
+/** The header before an Avro body. */
 export interface Framing extends Opening {
-  /** The head of a record written with `schema`. */
   headOf(record: RecordName, schema: AvroSchema): Uint8Array;
 }
 
-/** The codec of one kind of record; by default in single-object encoding. */
+/** Creates the codec for one kind of record, by default in single-object encoding. */
 export function recordCodec<Name extends RecordName>(
   record: Name,
   framing: Framing = SINGLE_OBJECT,
@@ -61,7 +60,7 @@ export function recordCodec<Name extends RecordName>(
   };
 }
 
-/** Writes records of one kind with their current schema, after the head. */
+/** Creates a writer of one kind of record: the header, then the body in the current schema. */
 export function recordEncoder<Name extends RecordName>(
   record: Name,
   head: Uint8Array,
@@ -78,7 +77,7 @@ export function recordEncoder<Name extends RecordName>(
   };
 }
 
-/** Reads records of one kind, resolved to their current schema. */
+/** Creates a reader of one kind of record, resolved to the current schema. */
 export function recordDecoder<Name extends RecordName>(
   record: Name,
   opening: Opening,
@@ -110,7 +109,7 @@ export function recordDecoder<Name extends RecordName>(
   };
 }
 
-/** Single-object framing over all released schemas and these further ones. */
+/** Creates a single-object framing over all released schemas and the given ones. */
 export function singleObjectFraming(
   further: Partial<Record<RecordName, readonly AvroSchema[]>> = {},
 ): Framing {
@@ -193,17 +192,16 @@ const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
   return entry;
 });
 
-/** The type of a record's bytes, and how its values become the reader's. */
+/** The type of a record's bytes, and the conversion of its values to the reader's type. */
 interface Source {
   type: avsc.Type;
   resolver: avsc.Resolver | undefined;
 }
 
-/** By the schema's object: entries of a registry's schema go when the schema goes. */
+/** Keyed by the schema object, so that entries are freed together with a registry's schema. */
 const types = new WeakMap<object, avsc.Type>();
 const sources = new WeakMap<object, Map<AvroSchema, Source | UndecodableRecord>>();
 
-/** Framing over all released schemas. */
 export const SINGLE_OBJECT = singleObjectFraming();
 
 function typeOf(schema: AvroSchema): avsc.Type {
@@ -230,7 +228,7 @@ function sourceOf(reader: AvroSchema, writer: AvroSchema): Source {
 function newSource(reader: AvroSchema, writer: AvroSchema): Source | UndecodableRecord {
   if (reader === writer) return { type: typeOf(reader), resolver: undefined };
   try {
-    // A foreign union may have branches that are alike as plain values; the writer's own values
+    // A foreign union may have branches that look alike as plain values. The writer's own values
     // are never built.
     const type = newType(writer, true);
     return { type, resolver: typeOf(reader).createResolver(type) };
@@ -242,7 +240,7 @@ function newSource(reader: AvroSchema, writer: AvroSchema): Source | Undecodable
   }
 }
 
-/** Members that are left out where a record has null. */
+/** Members that are omitted where the record has null. */
 const OPTIONAL: Partial<Record<RecordName, readonly string[]>> = {
   'fact-correction': ['replayOf'],
 };

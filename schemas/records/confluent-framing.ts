@@ -1,7 +1,7 @@
 /**
- * The head of records whose schemas a registry keeps, as Confluent's clients write it: 0x00, the
- * schema's id as a 4-byte big-endian number, the Avro body (Confluent, "Wire format"). The caller
- * fetches schemas from the registry.
+ * The header of records whose schemas are in a registry, in Confluent's wire format: 0x00, the
+ * schema's id as a 4-byte big-endian number, then the Avro body (Confluent, "Wire format"). The
+ * caller fetches schemas from the registry.
  */
 import { SINGLE_OBJECT, type Opening } from './avro.ts';
 import type { AvroSchema } from './released-schemas.ts';
@@ -11,7 +11,7 @@ const MAGIC = 0;
 const HEAD_BYTES = 5;
 export const SCHEMA_ID_MAX = 0xffff_ffff;
 
-/** The head of a record written with the schema of this id, 0 to 2^32 - 1. */
+/** Returns the header for a schema id from 0 to 2^32 - 1. */
 export function confluentHead(id: number): Uint8Array {
   const head = Buffer.alloc(HEAD_BYTES);
   head[0] = MAGIC;
@@ -19,15 +19,15 @@ export function confluentHead(id: number): Uint8Array {
   return head;
 }
 
-/** The id of the schema that wrote these bytes; null without such a head. */
+/** Returns the id of the schema that wrote these bytes, or null if there is no such header. */
 export function schemaIdOf(bytes: Uint8Array): number | null {
   if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC) return null;
   return new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getUint32(1);
 }
 
 /**
- * Opens records whose writers are known by id, and single-object records. For a writer that is not
- * available the map has the reason.
+ * Opens records with a known schema id, and single-object records. For a schema that is not
+ * available, the map holds the reason.
  */
 export function confluentOpening(
   writers: ReadonlyMap<number, AvroSchema | UndecodableRecord>,

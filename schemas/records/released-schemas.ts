@@ -1,6 +1,6 @@
 /**
- * The Avro schemas of this folder. `<record>.avsc` is the current one, and `<record>.<n>.avsc`,
- * from n = 1 on, are the ones released before it: records in Kafka outlive their writers.
+ * The Avro schemas of this folder. `<record>.avsc` is the current one. `<record>.<n>.avsc`, from n
+ * = 1, are earlier releases: records in Kafka outlive their writers.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 
@@ -33,12 +33,12 @@ const RELEASED = Object.fromEntries(
   }),
 ) as Record<RecordName, AvroSchema[]>;
 
-/** The current schema of a record; always the same object. */
+/** Returns the current schema of a record, always as the same object. */
 export function schemaOf(record: RecordName): AvroSchema {
   return RELEASED[record].at(-1)!;
 }
 
-/** Every released schema of a record, the current one last; always the same objects. */
+/** Returns every released schema of a record, the current one last, always as the same objects. */
 export function releasedSchemasOf(record: RecordName): readonly AvroSchema[] {
   return RELEASED[record];
 }
