@@ -33,22 +33,22 @@ export interface ServingDependencies {
   versions: Versions;
   logger: FastifyBaseLogger;
   lineages: readonly string[];
-  /** Who may do what; called at every request. */
+  /** Called at every request. */
   users: () => Users;
-  /** Without it the server takes no corrections. */
+  /** If absent, the server takes no corrections. */
   submit?: SubmitCorrection;
-  /** Without it the server takes no retractions. */
+  /** If absent, the server takes no retractions. */
   retract?: SubmitRetraction;
-  /** Without it the server does not operate lineages. */
+  /** If absent, the server does not operate lineages. */
   operations?: Operations;
 }
 
 export const DEFAULT_SERVING_LIMITS = {
-  /** Requests that wait for the model; further ones are refused. */
+  /** Maximum number of requests waiting for the model; further ones are refused. */
   waitingMax: 32,
   bodyBytesMax: 262_144,
   pollEveryMs: 1_000,
-  /** A request whose headers and body take longer to arrive is cut off. */
+  /** Maximum time for a request's headers and body to arrive. */
   requestWaitMs: 30_000,
 };
 
@@ -59,13 +59,13 @@ const PATH_PART_CHARACTERS_MAX = 9 * CORRECTION_LIMITS.idCharactersMax;
 
 export interface Serving {
   server: FastifyInstance;
-  /** Every route, and who may use it. */
+  /** Every route and its permitted users. */
   routes: readonly AdmittingRoute[];
-  /** Reads the version logs for the first time and follows them from then on. */
+  /** Reads the version logs and follows them from then on. */
   start: () => Promise<void>;
   /** Reads the version logs now instead of at the next poll. */
   notify: () => Promise<void>;
-  /** Takes no new requests, ends those that have begun, and stops following. */
+  /** Accepts no new requests, finishes those in progress, and stops following. */
   close: () => Promise<void>;
 }
 
@@ -87,7 +87,7 @@ export function createServing(
     payload instanceof Refusal ? refusalBody(reply, payload) : payload,
   );
   server.setNotFoundHandler(refuseUnknownRoute);
-  // Before the body of such a request is read in vain.
+  // Refuses before the body is read in vain.
   server.addHook('onRequest', async (request, reply) =>
     request.is404 ? refuseUnknownRoute(request, reply) : undefined,
   );
@@ -122,7 +122,7 @@ function httpServer(
 ): FastifyInstance {
   const server: FastifyInstance = fastify({
     loggerInstance: logger,
-    // A line per request would be most of the log; the histogram counts them.
+    // One line per request would dominate the log; the histogram counts them.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: bodyBytesMax,
     routerOptions: { maxParamLength: PATH_PART_CHARACTERS_MAX },
@@ -130,7 +130,7 @@ function httpServer(
     forceCloseConnections: 'idle',
     return503OnClosing: true,
     clientErrorHandler: refuseBytes,
-    // A path that cannot be decoded, or a part of it that is too long for any route.
+    // A path that cannot be decoded, or has a part too long for any route.
     frameworkErrors: (fault, _, reply) => void refuseWith(reply, fault.statusCode ?? 400, fault),
   });
   server.removeContentTypeParser('text/plain');
@@ -146,7 +146,7 @@ function refuseFault(
   if (status < 500) return refuseWith(reply, status, { code, message });
   const route = request.routeOptions.url ?? null;
   request.log.error({ route, name, reason: message }, 'A request failed');
-  // What is served already needs no store; an older version, an entry or a trace does.
+  // The served version needs no store, but an older version, an entry or a trace does.
   if (fault instanceof StoreUnavailable || fault instanceof StoreRefused)
     return refuse(reply, STORE_UNAVAILABLE);
   return refuseWith(reply, status === 503 ? 503 : 500, {
@@ -168,7 +168,7 @@ function healthRoutes(
   server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
   server.get('/readyz', forAnyone(), async (request, reply) => {
     const states = followed.all().map(lineageState);
-    // With a fault of the store, what is served already is still served.
+    // During a store fault, the served version still answers.
     const ready = states.every(({ version }) => version !== null);
     const status = ready ? 'ready' : 'not ready';
     const caller = callerOf(request);
@@ -178,7 +178,7 @@ function healthRoutes(
   });
 }
 
-/** Accepts only JSON in UTF-8: other bytes would be read as different words than were sent. */
+/** Accepts only JSON in UTF-8; other encodings would be read as different text. */
 function takeJson(server: FastifyInstance): void {
   const utf8 = new TextDecoder('utf-8', { fatal: true });
   const parse = server.getDefaultJsonParser('error', 'error');

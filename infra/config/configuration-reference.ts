@@ -1,4 +1,4 @@
-/** The reference of all settings as Markdown: docs/configuration.md. */
+/** Generates the Markdown reference of all settings, docs/configuration.md. */
 import { LINEAGE_SETTINGS } from './lineage-settings.ts';
 import { SETTINGS, type Setting } from './settings.ts';
 

@@ -1,6 +1,6 @@
 /**
  * The configuration of every process and command. It is read from the environment and an optional
- * file, and checked once, with all faults reported together. No other file reads the environment.
+ * file, validated once, and all faults are reported together. No other file reads the environment.
  */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -19,27 +19,28 @@ export { CONFIGURATION_LIMITS, ConfigurationError } from './setting-reader.ts';
 export type Configuration = ReturnType<typeof readConfiguration>;
 export type LogLevel = Configuration['logLevel'];
 
-/** The place of the version log. Paths are absolute. */
+/** The location of the version log. Paths are absolute. */
 export type VersionsPlace =
   | { kind: 'folder'; folder: string }
   | {
       kind: 's3';
       bucket: string;
-      /** Without a "/" at either end; may be empty. */
+      /** Without leading or trailing "/"; may be empty. */
       prefix: string;
-      /** Null: Amazon's endpoint of the region. */
+      /** Null for Amazon's endpoint of the region. */
       endpoint: string | null;
-      /** Null: the SDK finds it. */
+      /** If null, the SDK finds it. */
       region: string | null;
       pathStyle: boolean;
-      /** Null: the SDK finds them. */
+      /** If null, the SDK finds them. */
       credentials: { accessKeyId: string; secretAccessKey: Secret } | null;
       caPath: string | null;
     };
 
 /**
- * Reads and checks the configuration. Throws `ConfigurationError` with all faults at once. Relative
- * paths in the environment start at the working directory, those in a file at the file's folder.
+ * Reads and validates the configuration. Throws `ConfigurationError` with all faults at once.
+ * Relative paths in the environment are resolved from the working directory, those in a file from
+ * the file's folder.
  */
 export function readConfiguration(
   environment: NodeJS.ProcessEnv = process.env,
@@ -66,7 +67,7 @@ export function readConfiguration(
     home,
     versions: versionsPlace(values['versions'] ?? resolve(home, 'versions'), values),
     device,
-    /** An absolute path or a Hugging Face id; null: the embedded model. */
+    /** An absolute path or a Hugging Face id; null for the embedded model. */
     model,
     hubToken,
     lineages,
@@ -75,7 +76,7 @@ export function readConfiguration(
     kafka: kafkaOf(values),
     temporal: temporalOf(values),
     archiveHistories,
-    /** Null: no registry, and records carry Avro's single-object header. */
+    /** If null, there is no registry, and records carry Avro's single-object header. */
     registry:
       registryUrl === null
         ? null
@@ -87,7 +88,7 @@ export function readConfiguration(
     serve: {
       host: values['serve.host'],
       port: values['serve.port'],
-      /** Null if no `serve` is known to run. */
+      /** Null if no running `serve` is known. */
       url: values['serve.url'],
       /** Absolute; the file need not exist unless `tokensRequired`. */
       tokensPath: values['serve.tokens'] ?? resolve(home, 'tokens.json'),
@@ -97,26 +98,26 @@ export function readConfiguration(
     },
     alert: alertUrl === null ? null : { url: alertUrl, secret: values['alert.secret'] },
     logLevel,
-    /** Null: the model's own samples. */
+    /** If null, the model's own samples are used. */
     keyStatisticsText,
-    /** Null: the project's own set for the model. */
+    /** If null, the project's own set for the model is used. */
     parameterSet,
     hyperParameters,
-    /** Paths of the settings that the environment or the file gave, such as `serve.port`. */
+    /** Paths of the settings given by the environment or the file, such as `serve.port`. */
     given: reader.given,
     notices: reader.notices(),
   };
 }
 
 /**
- * The environment for a child process: this process's, overridden by the given settings; undefined
- * removes a variable.
+ * Returns the environment for a child process: this process's, overridden by the given settings. An
+ * undefined value removes the variable.
  */
 export function childEnvironment(settings: Record<string, string | undefined>): NodeJS.ProcessEnv {
   return { ...process.env, ...settings };
 }
 
-/** The terminal's colour and width, by the variables that other programs use as well. */
+/** Returns the terminal's colour and width from variables that other programs also use. */
 export function terminalPreferences(environment: NodeJS.ProcessEnv = process.env): {
   colour: boolean | null;
   columns: number | null;
@@ -129,7 +130,7 @@ export function terminalPreferences(environment: NodeJS.ProcessEnv = process.env
   };
 }
 
-/** Reads the PEM file of a setting; undefined for null. Throws `ConfigurationError`. */
+/** Reads a setting's PEM file; returns undefined for null. Throws `ConfigurationError`. */
 export function readCertificate(path: string | null, setting: SettingPath): string | undefined {
   try {
     return path === null ? undefined : readFileSync(path, 'utf8');
@@ -139,7 +140,7 @@ export function readCertificate(path: string | null, setting: SettingPath): stri
   }
 }
 
-/** Cuts the list to what is allowed, and notes names that are malformed or too much alike. */
+/** Truncates the list to its limit, and reports names that are malformed or too similar. */
 function checkLineages(lineages: string[], reader: SettingReader): void {
   const { lineagesMax } = CONFIGURATION_LIMITS;
   const fault = (value: string, expected: string) =>
@@ -156,12 +157,12 @@ function checkLineages(lineages: string[], reader: SettingReader): void {
   }
 }
 
-/** The prefix of a lineage's own variables: `ERRATA_NEWS_DESK_` for `news-desk`. */
+/** Returns the prefix of a lineage's own variables: `ERRATA_NEWS_DESK_` for `news-desk`. */
 function prefixOf(lineage: string): string {
   return `ERRATA_${lineage.toUpperCase().replaceAll('-', '_')}_`;
 }
 
-/** Settings that mean nothing without another one. */
+/** Settings that require another setting. */
 const NEEDS: [needed: SettingPath, by: SettingPath[]][] = [
   ['registry.url', ['registry.username', 'registry.password', 'registry.ca']],
   ['alert.url', ['alert.secret']],
@@ -240,12 +241,12 @@ function kafkaOf(values: SettingValues) {
   const credentials = credentialsOf(values['kafka.sasl.username'], values['kafka.sasl.password']);
   const mechanism = values['kafka.sasl.mechanism'];
   return {
-    /** Whether `errata up` starts a broker: true if no brokers are named. */
+    /** True if no brokers are named: `errata up` then starts one. */
     embedded: brokers === null,
     /** `host:port`; empty until the embedded broker's address is known. */
     brokers: brokers ?? [],
     clientId: values['kafka.clientId'],
-    /** Null: plain text. */
+    /** Null for plain text. */
     ssl: tlsOf('kafka.ssl', values),
     sasl: mechanism === null || credentials === null ? null : { mechanism, ...credentials },
     partitions: values['kafka.partitions'],
@@ -263,18 +264,17 @@ function temporalOf(values: SettingValues) {
   // Temporal Cloud accepts API keys over TLS only.
   const plain = files === null && serverName === null && apiKey === null;
   return {
-    /** Whether `errata up` starts a server: true if no address is named. */
+    /** True if no address is named: `errata up` then starts a server. */
     embedded: address === null,
     /** `host:port`; empty until the embedded server's address is known. */
     address: address ?? '',
     namespace: values['temporal.namespace'],
-    /** Null: plain text. */
+    /** Null for plain text. */
     tls: plain ? null : { ...(files ?? NO_FILES), serverName },
     apiKey,
-    /** `payloadKeysIn` reads it. */
     payloadKeys,
     retentionDays: values['temporal.retentionDays'],
-    // Search attributes are never encrypted, so they are off by default where payloads are.
+    // Search attributes are never encrypted, so they default to off if payloads are encrypted.
     searchAttributes: values['temporal.searchAttributes'] ?? payloadKeys === null,
     pageUrl: values['temporal.pageUrl'],
     port: values['temporal.port'],

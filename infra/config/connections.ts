@@ -1,4 +1,7 @@
-/** The configured Kafka, Temporal and schema registry: certificates read, secrets revealed. */
+/**
+ * Connections to the configured Kafka, Temporal and schema registry, with certificates read and
+ * secrets revealed.
+ */
 import type { DataConverter } from '@temporalio/common';
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../../pipelines/kafka/kafka-connection.ts';
@@ -29,8 +32,8 @@ export function kafkaSettings({ kafka }: Configuration): KafkaSettings {
 }
 
 /**
- * Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` if a
- * certificate file cannot be read.
+ * Returns options for `Connection.connect` and `NativeConnection.connect`. Throws
+ * `ConfigurationError` if a certificate file cannot be read.
  */
 export function temporalConnection({ temporal }: Configuration): {
   address: string;
@@ -73,8 +76,8 @@ export function temporalConverter({ temporal }: Configuration): DataConverter {
 }
 
 /**
- * The format of records: the schema registry's if one is configured. Throws `ConfigurationError`
- * if its certificate file cannot be read.
+ * Returns the record format, from the schema registry if one is configured. Throws
+ * `ConfigurationError` if its certificate file cannot be read.
  */
 export function recordFormat({ registry }: Configuration): RecordFormat {
   if (registry === null) return SINGLE_OBJECT_FORMAT;

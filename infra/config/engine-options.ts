@@ -1,4 +1,4 @@
-/** The configured model and editor, as the engine's options. */
+/** Turns the configured model and editor into engine options. */
 import { isAbsolute, join } from 'node:path';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import type { HyperParameterOverrides } from '../../schemas/hyper-parameters.ts';
@@ -16,7 +16,9 @@ export function engineOptions(configuration: Configuration): EngineOptions {
   };
 }
 
-/** Overrides of the model's hyper-parameters: the set's, overridden by the configured ones. */
+/**
+ * Returns overrides of the model's hyper-parameters: the parameter set's, then the configured ones.
+ */
 export function parametersOf({
   parameterSet,
   hyperParameters,
@@ -27,7 +29,7 @@ export function parametersOf({
   return { ...parameters, fits, ...hyperParameters, gate };
 }
 
-/** The path of the model; for a Hugging Face id, the folder that the set-up fills. */
+/** Returns the path of the model; for a Hugging Face id, the folder that the set-up fills. */
 export function modelPathOf({ home, model }: Pick<Configuration, 'home' | 'model'>): string {
   if (model === null) return homeAt(home).model.folder;
   return isAbsolute(model) ? model : join(homeAt(home).hubModels, ...model.split('/'));

@@ -1,6 +1,6 @@
 /**
- * The data folder, which holds everything but the source: what the set-up installed, the embedded
- * servers' data, the version log. `ERRATA_HOME` names it; the default is `.errata` beside the code.
+ * The data folder, which holds everything except the source: installed parts, the embedded servers'
+ * data, the version log. `ERRATA_HOME` names it; the default is `.errata` beside the code.
  *
  * Installed parts carry their version in their path, so that two versions of Errata can share one
  * data folder.
@@ -8,7 +8,7 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Where TensorFlow runs. `gpu` needs the CUDA build, which also runs on the processor. */
+/** The device that TensorFlow uses. `gpu` needs the CUDA build, which also runs on the CPU. */
 export type Device = 'cpu' | 'gpu';
 
 export const TENSORFLOW_VERSION = '2.18.1';
@@ -22,7 +22,7 @@ export const PROJECT_ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export type Home = ReturnType<typeof homeAt>;
 
-/** The paths in the data folder `root`. None of them need exist. */
+/** Returns the paths in the data folder `root`. They need not exist. */
 export function homeAt(root: string) {
   const absolute = path.resolve(root);
   const inside = (...parts: string[]): string => path.join(absolute, ...parts);
@@ -32,7 +32,7 @@ export function homeAt(root: string) {
   };
   return {
     root: absolute,
-    /** Unfinished work of a running set-up, swept by the next one. */
+    /** Unfinished work of a set-up; the next set-up removes leftovers. */
     staging: inside('staging'),
     tensorflow(device: Device) {
       const folder = inside('tensorflow', `${TENSORFLOW_VERSION}-${device}`);
@@ -47,21 +47,19 @@ export function homeAt(root: string) {
     ),
     /** The embedded language model: a folder with one GGUF file. */
     model: { folder: inside('models', EMBEDDED_MODEL) },
-    /** Models of the Hugging Face hub, by their ids. */
+    /** Hugging Face models, by id. */
     hubModels: inside('models', 'hub'),
-    /** Key statistics of each model and text. */
     keyStatistics: inside('key-statistics'),
-    /** Data, logs and record of an embedded server. */
+    /** Data, logs and server record of an embedded server. */
     serverData: (server: 'kafka' | 'temporal') => inside('servers', server),
   };
 }
 
-/** The data folder that the environment names. */
 export function homeFromEnvironment(environment: NodeJS.ProcessEnv = process.env): Home {
   return homeAt(environment['ERRATA_HOME'] || path.join(PROJECT_ROOT, '.errata'));
 }
 
-/** The device that `ERRATA_DEVICE` names, or `cpu`. Throws RangeError for any other. */
+/** Returns the device named by `ERRATA_DEVICE`, or `cpu`. Throws RangeError for any other value. */
 export function deviceFromEnvironment(environment: NodeJS.ProcessEnv = process.env): Device {
   const named = environment['ERRATA_DEVICE'] || 'cpu';
   if (named === 'cpu' || named === 'gpu') return named;

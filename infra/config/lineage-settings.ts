@@ -1,6 +1,6 @@
 /**
  * The settings of a lineage: `ERRATA_X` is for all lineages, `ERRATA_<LINEAGE>_X` for one. In the
- * file, those for all are at the top, those for one under `lineage.<name>`.
+ * file, the former are at the top level, the latter under `lineage.<name>`.
  */
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
 import { choice, decimal, flag, integer, share, type Form } from './setting-forms.ts';
@@ -84,7 +84,7 @@ const OTHER_NAMES = {
   quarantinedMax: 'ERRATA_FREEZE_PAST_QUARANTINED',
 };
 
-/** The part of a lineage's settings that a path such as `batch.batchWaitMs` names. */
+/** Returns the group and the name that a path such as `batch.batchWaitMs` leads to. */
 export function groupOf(
   settings: LineageSettings,
   path: string,

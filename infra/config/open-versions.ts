@@ -1,12 +1,12 @@
-/** Opens the version log in its configured place. */
+/** Opens the version log at its configured location. */
 import { FileStore } from '../../versions/stores/file-store.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';
 import { readCertificate, type Configuration } from './configuration.ts';
 
 /**
- * The version log; it connects on first use. Throws `ConfigurationError` if a certificate file
- * cannot be read.
+ * Opens the version log, which connects on first use. Throws `ConfigurationError` if a certificate
+ * file cannot be read.
  */
 export function openVersions({ versions }: Pick<Configuration, 'versions'>): Versions {
   return new Versions(
@@ -14,7 +14,7 @@ export function openVersions({ versions }: Pick<Configuration, 'versions'>): Ver
   );
 }
 
-/** The store in a bucket; like `openVersions`. */
+/** Opens the store in a bucket; same conditions as `openVersions`. */
 export function openBucket({
   credentials,
   caPath,

@@ -2,7 +2,10 @@ import { readTokens, TokensUnreadable } from '../../serving/access/tokens-file.t
 import { mayBeOpen } from '../../serving/access/users.ts';
 import { ConfigurationError, type Configuration } from './configuration.ts';
 
-/** Throws `ConfigurationError` if `serve` would be open to other machines, or refuse everybody. */
+/**
+ * Throws `ConfigurationError` if `serve` would be open to other machines, or would refuse
+ * everybody.
+ */
 export function requireUsers({ serve }: Pick<Configuration, 'serve'>): void {
   const refusal = (name: string, value: string, expected: string) =>
     new ConfigurationError([{ name, value, expected }]);

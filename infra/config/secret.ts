@@ -1,8 +1,8 @@
-/** Secrets, and the small files that hold them and other settings. */
+/** Secrets, and the small files that hold secrets or other settings. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { inspect } from 'node:util';
 
-/** A value that logs, errors, inspection and JSON do not show; only `reveal()` returns it. */
+/** A value hidden from logs, errors, inspection and JSON; only `reveal()` returns it. */
 export class Secret {
   readonly #value: string;
   constructor(value: string) {
@@ -22,12 +22,12 @@ export class Secret {
   }
 }
 
-/** The largest configuration, parameter set or secret, in bytes. */
+/** Maximum size of a configuration, parameter set or secret, in bytes. */
 export const SMALL_FILE_BYTES_MAX = 2 ** 20;
 
 /**
- * Reads a small file, which may be a pipe, whose size is unknown. Throws what opening and reading
- * throw, and RangeError if the file is longer than `SMALL_FILE_BYTES_MAX`.
+ * Reads a small file. The file may be a pipe, whose size is unknown. Throws errors from opening and
+ * reading, and RangeError if the file is longer than `SMALL_FILE_BYTES_MAX`.
  */
 export function readSmallFile(path: string): string {
   const file = openSync(path, 'r');

@@ -1,4 +1,4 @@
-/** The forms of settings: how a value is read from text, checked and made ready for use. */
+/** Setting forms: each parses a value from text, checks it and prepares it for use. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
@@ -12,18 +12,18 @@ import {
 } from '../../schemas/hyper-parameters.ts';
 import { readSmallFile, Secret } from './secret.ts';
 
-/** The form of a setting whose value is a T. */
+/** The form of a setting with values of type T. */
 export interface Form<T> {
   /** A description for fault messages and the reference. */
   expected: string;
-  /** Reads an environment variable; returns text that it cannot read, for the schema to refuse. */
+  /** Parses an environment variable; returns unparsable text as it is, for the schema to refuse. */
   fromText(text: string): unknown;
   schema: z.ZodType;
   /** Turns a checked value into the setting's; paths are relative to `folder`. May throw. */
   finish(value: unknown, folder: string): T;
   /** The value must not be shown, and must not be in the configuration file. */
   secret?: true;
-  /** The value has members, whose faults are named. */
+  /** The value has fields, whose faults are reported by name. */
   compound?: true;
 }
 
@@ -35,7 +35,7 @@ function form<T>(
   return { expected, schema, fromText: (text) => text, finish: (value) => value as T, ...parts };
 }
 
-/** Text without NUL, which no path and no other program accepts. */
+/** Text without NUL, which paths and other programs reject. */
 const plainText = z
   .string()
   .min(1)
@@ -78,7 +78,7 @@ export const versionsPlace = form<string>(
       bucketIn(value as string) === null ? resolve(folder, value as string) : (value as string),
   },
 );
-/** `owner/name` is a Hugging Face id unless there is such a folder; anything else is a path. */
+/** `owner/name` is a Hugging Face id unless such a folder exists; anything else is a path. */
 export const modelName = form<string>('the path of a model, or a Hugging Face id', plainText, {
   finish(value, folder) {
     const path = resolve(folder, value as string);
@@ -130,12 +130,12 @@ export const address = form<string>('an address host:port', hostAndPort);
 
 const httpUrl = z.url({ protocol: /^https?$/ });
 export const url = form<string>('an http or https address', httpUrl);
-/** Every message that names the address would show a user in it. */
+/** A user in the URL is refused, because every message that names the URL would show it. */
 export const urlWithoutUser = form<string>(
   'an http or https address without a user in it',
   httpUrl.refine((value) => !URL.canParse(value) || new URL(value).username === ''),
 );
-/** Many receivers accept a post from anybody who knows the address. */
+/** Secret, because many receivers accept a post from anybody who knows the address. */
 export const secretUrl = form<Secret>(
   'an http or https address (or its file, with _FILE after the name)',
   httpUrl,
@@ -160,7 +160,7 @@ export const hyperParameters = form<HyperParameterOverrides>(
 const BUCKET = /^s3:\/\/([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])((?:\/[A-Za-z0-9][A-Za-z0-9._-]*)*)\/?$/;
 const BUCKET_PREFIX_CHARACTERS_MAX = 256;
 
-/** The parts of `s3://bucket/prefix`; null for any other text. */
+/** Parses `s3://bucket/prefix`; returns null for any other text. */
 export function bucketIn(place: string): { bucket: string; prefix: string } | null {
   const [, bucket, path] = BUCKET.exec(place) ?? [];
   return bucket === undefined || path === undefined || path.length > BUCKET_PREFIX_CHARACTERS_MAX
@@ -168,10 +168,10 @@ export function bucketIn(place: string): { bucket: string; prefix: string } | nu
     : { bucket, prefix: path.slice(1) };
 }
 
-/** A name, and 43 letters of base64 with one padding character: 32 bytes. */
+/** A name, then 32 bytes in base64: 43 characters and one of padding. */
 const PAYLOAD_KEY = /^([A-Za-z0-9._-]{1,64}):([A-Za-z0-9+/]{43}=)$/;
 
-/** The keys of `name:base64,name:base64`; null unless all are well-formed with distinct names. */
+/** Parses `name:base64,name:base64`; null unless all keys are well formed with distinct names. */
 export function payloadKeysIn(list: string): PayloadKey[] | null {
   const keys: PayloadKey[] = [];
   for (const item of list.split(',')) {

@@ -14,7 +14,7 @@ import type { Setting } from './settings.ts';
 export interface ConfigurationFault {
   /** The environment variable, or `<file>: <path>`. */
   name: string;
-  /** As found; `[secret]` for a secret, null if it is missing. */
+  /** The value found; `[secret]` for a secret, null if missing. */
   value: string | null;
   expected: string;
 }
@@ -45,18 +45,18 @@ const DEFAULT_FILE = 'errata.config.json';
 const NAME_CHARACTERS_MAX = 200;
 const MISSPELT_DISTANCE_MAX = 4;
 
-/** A value as it was found, before it is checked. */
+/** A raw value, before it is checked. */
 interface Found {
   name: string;
   value: unknown;
-  /** For faults. */
+  /** The text for fault messages. */
   shown: string;
   folder: string;
 }
 
 export class SettingReader {
   readonly faults: ConfigurationFault[] = [];
-  /** Paths of the settings that the environment or the file gave. */
+  /** Paths of the settings given by the environment or the file. */
   readonly given = new Set<string>();
   readonly #environment: NodeJS.ProcessEnv;
   readonly #workingDirectory: string;
@@ -70,7 +70,7 @@ export class SettingReader {
     this.#file = this.#readFile();
   }
 
-  /** The value of a setting. A fault is noted, and the default takes its place. */
+  /** Returns the value of a setting. A fault is recorded, and the default is used instead. */
   read<T>(setting: Setting<T>, path: string, variable = setting.variable): T {
     this.#variables.add(variable);
     this.#paths.add(path);
@@ -93,7 +93,7 @@ export class SettingReader {
     this.faults.push({ name, value, expected });
   }
 
-  /** Names that look like settings but are not, most likely misspelt. */
+  /** Returns notices about names that look like misspelt settings. */
   notices(): string[] {
     const variables = Object.keys(this.#environment).filter(
       (name) => name.startsWith('ERRATA_') && !this.#variables.has(name),
@@ -120,7 +120,7 @@ export class SettingReader {
     return { name: variable, value: form.fromText(text), shown, folder };
   }
 
-  /** The text of the file that `<variable>_FILE` names, for a secret; else an empty text. */
+  /** Returns the text of a secret's file, named by `<variable>_FILE`; empty if not set. */
   #secretFile(form: Setting<unknown>['form'], variable: string): string {
     if (form.secret !== true) return '';
     const fileVariable = `${variable}_FILE`;
@@ -172,7 +172,7 @@ export class SettingReader {
   }
 }
 
-/** Hides the user and password of an address. */
+/** Hides the user and password in an address. */
 function withoutUser(text: string): string {
   return text.replaceAll(/:\/\/[^/]*@/g, '://[secret]@');
 }

@@ -1,7 +1,7 @@
 /**
- * The settings of the installation as one table, by their path in errata.config.json: environment
- * variable, form, default and meaning. The reader, the types of the values and
- * docs/configuration.md follow it.
+ * All settings of the installation in one table, by their path in errata.config.json: environment
+ * variable, form, default and meaning. The reader, the value types and docs/configuration.md are
+ * derived from it.
  */
 import {
   address,
@@ -31,19 +31,18 @@ export interface Setting<T> {
   form: Form<unknown>;
   default: T;
   meaning: string;
-  /** How the reference describes the default, if not by its value. */
+  /** The default as described in the reference, if not by its value. */
   defaultText?: string;
 }
 
 type Row<T> = Omit<Setting<T>, 'variable'>;
 export type SettingPath = keyof typeof TABLE;
 
-/** The values of all settings of the installation. */
 export type SettingValues = {
   [Path in SettingPath]: (typeof TABLE)[Path] extends Row<infer T> ? T : never;
 };
 
-/** The variable of a setting: `ERRATA_S3_CA` for `s3.ca`, unless the table has another name. */
+/** Returns a setting's variable: `ERRATA_S3_CA` for `s3.ca`, unless the table names another one. */
 export function variableOf(path: string, otherNames: Record<string, string>): string {
   const words = path.replaceAll('.', '_').replaceAll(/([a-z])([A-Z])/g, '$1_$2');
   return otherNames[path] ?? `ERRATA_${words.toUpperCase()}`;
@@ -59,7 +58,7 @@ function setting<T>(
   return { form, default: fallback, meaning: meaning.replace(/\s+/g, ' '), ...described };
 }
 
-/** A setting that is null unless it is given. */
+/** Makes a setting that defaults to null. */
 function optional<T>(form: Form<T>, meaning: string, defaultText = 'none'): Row<T | null> {
   return setting<T | null>(form, null, meaning, defaultText);
 }
@@ -297,7 +296,6 @@ const OTHER_NAMES: Partial<Record<SettingPath, string>> = {
   'serve.token': 'ERRATA_TOKEN',
 };
 
-/** Settings of the installation. */
 export const SETTINGS = Object.fromEntries(
   Object.entries(TABLE).map(([path, row]) => [
     path,

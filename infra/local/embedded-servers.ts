@@ -1,4 +1,4 @@
-/** The embedded Kafka and Temporal of a system: started, watched and restarted, stopped. */
+/** The embedded Kafka and Temporal of a system: starts, watches, restarts and stops them. */
 import { messageOf } from '../../schemas/failures.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { homeAt, type Home } from '../config/home.ts';
@@ -24,10 +24,10 @@ export class EmbeddedServers {
     this.#report = report;
   }
 
-  /** Starts or finds the broker, unless the configuration names another cluster. */
+  /** Starts the broker or finds it running, unless the configuration names another cluster. */
   async kafka(lastPort?: number): Promise<SystemState['kafka']> {
     const { embedded, brokers, port: preferredPort } = this.#configuration.kafka;
-    // The default port is a preference, a given one is required.
+    // The default port is only a preference; a given one is required.
     const port = lastPort ?? (this.#configuration.given.has('kafka.port') ? preferredPort : 0);
     if (!embedded) return { brokers, embedded, pid: null };
     this.#report('kafka', 'starting');
@@ -38,7 +38,7 @@ export class EmbeddedServers {
     return { brokers: [...kafka.brokers], embedded, pid: kafka.pid };
   }
 
-  /** Starts or finds the Temporal server, unless the configuration names another one. */
+  /** Starts the Temporal server or finds it running, unless the configuration names another one. */
   async temporal(port = this.#configuration.temporal.port): Promise<SystemState['temporal']> {
     const { given, temporal } = this.#configuration;
     const { embedded, address, namespace, uiPort, retentionDays } = temporal;
@@ -58,8 +58,8 @@ export class EmbeddedServers {
   }
 
   /**
-   * Restarts a server that ends, on its port, and calls `changed`. The servers are not our
-   * children, so no event reports their end: it must be polled.
+   * Restarts a server that exits, on the same port, and calls `changed`. The servers are not child
+   * processes, so their exit must be polled.
    */
   watch(state: SystemState, changed: () => void): void {
     this.#timer = setInterval(() => {
@@ -70,7 +70,9 @@ export class EmbeddedServers {
     }, WATCH_MS);
   }
 
-  /** Ends the watch. Awaits a restart in progress, whose server would otherwise remain. */
+  /**
+   * Ends the watch. Waits for a restart in progress, whose server would otherwise be left running.
+   */
   async endWatch(): Promise<void> {
     clearInterval(this.#timer);
     await this.#restarting;

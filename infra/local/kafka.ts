@@ -14,19 +14,19 @@ import { failure, freePort, startOrFindServer, stopServer, type Ports } from './
 export interface EmbeddedKafkaOptions {
   /** Folder of data, log and server record. */
   readonly folder: string;
-  /** Folder of Kafka's jars, as the set-up left it. */
+  /** Folder of Kafka's jars, filled by the set-up. */
   readonly libs: string;
-  /** Port for clients; 0 takes the last one if it is free, else any. */
+  /** Client port; 0 takes the last one if it is free, else any. */
   readonly port?: number;
-  /** Taken if `port` is 0 and this one is free. */
+  /** Used if `port` is 0 and this one is free. */
   readonly preferredPort?: number;
 }
 
 export interface EmbeddedKafka {
-  /** `host:port`, as Kafka clients want it. */
+  /** `host:port`, the form that Kafka clients expect. */
   readonly brokers: readonly string[];
   readonly pid: number;
-  /** Whether it was already running. */
+  /** True if it was already running. */
   readonly found: boolean;
   stop(): Promise<void>;
 }
@@ -48,8 +48,8 @@ const JVM_ARGS = [
 ];
 
 /**
- * Starts the broker of this folder, or finds it running, and resolves when it answers a metadata
- * request. Throws `EmbeddedServerError`.
+ * Starts this folder's broker, or finds it running; resolves when it answers a metadata request.
+ * Throws `EmbeddedServerError`.
  */
 export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
   const { folder, port = 0, preferredPort = 0 } = options;
@@ -76,7 +76,7 @@ export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise
   };
 }
 
-/** Stops the broker of this folder, whoever started it; resolves to whether it ran. */
+/** Stops this folder's broker, whoever started it; resolves to true if it was running. */
 export async function stopEmbeddedKafka(folder: string): Promise<boolean> {
   return stopServer(NAME, folder, STOP_WAIT_MS);
 }
@@ -89,7 +89,7 @@ function java({ folder, libs }: EmbeddedKafkaOptions, main: string, args: readon
   };
 }
 
-/** Requests metadata that names a broker: from then on topics can be created. */
+/** Resolves if metadata names a broker; topics can then be created. */
 async function answers({ broker = 0 }: Ports): Promise<void> {
   const admin = new Kafka({
     clientId: 'errata-readiness',
@@ -109,8 +109,8 @@ async function answers({ broker = 0 }: Ports): Promise<void> {
 }
 
 /**
- * Gives the data folder its cluster id. A killed attempt left no mark and ran no broker, so it is
- * repeated from the start.
+ * Gives the data folder its cluster id. A killed attempt leaves no mark and never ran a broker, so
+ * it is repeated from the start.
  */
 async function formatOnce(options: EmbeddedKafkaOptions): Promise<void> {
   const { folder } = options;
@@ -119,7 +119,7 @@ async function formatOnce(options: EmbeddedKafkaOptions): Promise<void> {
   rmSync(dataOf(folder), { recursive: true, force: true });
   writeProperties(path.join(folder, 'log4j2.properties'), logSettings(folder));
   writeSettings(folder, { broker: await freePort(), controller: await freePort() });
-  // 16 bytes in URL-safe base64; a leading dash would be taken for an option.
+  // 16 bytes in URL-safe base64; a leading dash would be parsed as an option.
   const clusterId = Buffer.concat([Buffer.from([0x45]), randomBytes(15)]).toString('base64url');
   const format = ['format', '-t', clusterId, '-c', settingsOf(folder)];
   const { executable, args } = java(options, 'kafka.tools.StorageTool', format);
@@ -159,9 +159,9 @@ function writeSettings(folder: string, { broker, controller }: Ports): void {
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
     'log.dirs': dataOf(folder),
-    // Topics are created on purpose, with their settings; a misspelt name must not create one.
+    // Topics are created explicitly, with their settings; a misspelt name must not create one.
     'auto.create.topics.enable': false,
-    // Corrections record what was requested: they stay unless the operator sets a topic otherwise.
+    // Corrections record what was requested, so they are retained unless a topic overrides this.
     'log.retention.ms': -1,
     'offsets.topic.replication.factor': 1,
     'offsets.topic.num.partitions': 8,
@@ -171,13 +171,14 @@ function writeSettings(folder: string, { broker, controller }: Ports): void {
     'share.coordinator.state.topic.replication.factor': 1,
     'share.coordinator.state.topic.min.isr': 1,
     'group.initial.rebalance.delay.ms': 0,
-    // With the defaults a killed broker waits for its old session to end: 14 to 17 s instead of 5.
+    // With the defaults, a killed broker waits 14 to 17 s instead of 5 s for its old session to
+    // end.
     'broker.session.timeout.ms': 3_000,
     'broker.heartbeat.interval.ms': 500,
     'num.network.threads': 2,
     'num.io.threads': 4,
     'background.threads': 4,
-    // The default takes 128 MB of heap at the start.
+    // The default allocates 128 MB of heap at the start.
     'log.cleaner.dedupe.buffer.size': 16_777_216,
   });
 }
@@ -197,7 +198,7 @@ function logSettings(folder: string): Properties {
     'appender.file.policies.size.size': '10MB',
     'appender.file.strategy.type': 'DefaultRolloverStrategy',
     'appender.file.strategy.max': 2,
-    // Errors also go to the server's own output, which is shown if it does not start.
+    // Errors also go to standard output, which is shown if the server does not start.
     'appender.console.type': 'Console',
     'appender.console.name': 'console',
     'appender.console.layout.type': 'PatternLayout',

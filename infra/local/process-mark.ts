@@ -1,6 +1,6 @@
 /**
  * The identity of a process on this machine. The kernel reuses pids, so a mark also carries the
- * process's start time and the boot in which it was started.
+ * process's start time and boot id.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { z } from 'zod';
 
 export const processMark = z.object({
   pid: z.number().int().positive(),
-  /** Clock ticks from boot to the start of the process. */
+  /** Clock ticks from boot to process start. */
   startTicks: z.string(),
   bootId: z.string(),
 });
@@ -17,7 +17,7 @@ export type ProcessMark = z.infer<typeof processMark>;
 const ENDED_PROBE_MS = 25;
 const KILL_WAIT_MS = 10_000;
 
-/** The mark of a running process; null if it does not run. */
+/** Returns the mark of a running process; null if it is not running. */
 export function markOf(pid: number): ProcessMark | null {
   let stat: string;
   let threads: number;
@@ -28,7 +28,8 @@ export function markOf(pid: number): ProcessMark | null {
     if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw error;
   }
-  // The second field is the command in brackets and may hold blanks: count from the last bracket.
+  // The second field is the command in parentheses and may contain spaces: count from the last
+  // parenthesis.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state, startTicks] = [fields[0], fields[19]];
   // Threads that outlive the first one still hold the process's ports and files.
@@ -45,8 +46,8 @@ export function isRunning(mark: ProcessMark | null): boolean {
 }
 
 /**
- * Ends a process, which need not be our child: SIGTERM, and SIGKILL after `waitMs`. Resolves to
- * whether it ended.
+ * Ends a process, which need not be a child: SIGTERM, then SIGKILL after `waitMs`. Resolves to true
+ * if it ended.
  */
 export async function endProcess(mark: ProcessMark, waitMs: number): Promise<boolean> {
   if (waitMs > 0) {

@@ -1,6 +1,6 @@
 /**
- * A server as a process beside ours: started, found again after we were killed, stopped by its
- * mark. `server.json` in its folder names the process and its ports.
+ * A server as a separate process, found again if we were killed and stopped by its mark.
+ * `server.json` in its folder records the process and its ports.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -24,14 +24,14 @@ import { endProcess, isRunning, markOf, processMark } from './process-mark.ts';
 export type Ports = Readonly<Record<string, number>>;
 
 export interface ServerCommand {
-  /** Its name in messages, for example `Kafka`. */
+  /** The name used in messages, such as `Kafka`. */
   readonly name: string;
-  /** Its data folder, which exists. */
+  /** An existing data folder. */
   readonly folder: string;
   readonly executable: string;
   readonly args: readonly string[];
   readonly environment?: NodeJS.ProcessEnv;
-  /** The ports it was given, recorded so that a restart can take the same ones. */
+  /** The assigned ports, recorded so that a restart can use them again. */
   readonly ports: Ports;
   /** Resolves if the server answers; called repeatedly until it does. */
   readonly answers: () => Promise<void>;
@@ -45,7 +45,7 @@ export interface EmbeddedServer {
   readonly ports: Ports;
   readonly preferredPorts?: Ports;
   readonly readyWaitMs: number;
-  /** Prepares a start with these ports. */
+  /** Prepares a start on these ports. */
   command(ports: Ports): Promise<Pick<ServerCommand, 'executable' | 'args'>>;
   /** Resolves if the server on these ports answers. */
   answers(ports: Ports): Promise<void>;
@@ -57,7 +57,7 @@ const serverRecord = processMark
 
 export type ServerRecord = z.infer<typeof serverRecord>;
 
-/** A server did not start, or did not stop. */
+/** A server failed to start or to stop. */
 export class EmbeddedServerError extends Error {
   override readonly name = 'EmbeddedServerError';
   constructor(
@@ -80,7 +80,7 @@ const READY_PROBE_MS = 100;
 const LOG_TAIL_CHARACTERS = 1_500;
 
 /**
- * Starts the server of this folder, or finds it running, and resolves when it answers. Throws
+ * Starts this folder's server, or finds it running; resolves when it answers. Throws
  * `EmbeddedServerError`.
  */
 export async function startOrFindServer(
@@ -104,7 +104,7 @@ async function startServer(server: EmbeddedServer): Promise<ServerRecord> {
     if (port !== 0 && !(await isFree(port)))
       throw failure(server, `Port ${port} is in use.`, 'Choose another one, or 0 for any.');
   for (let start = 1; ; start += 1) {
-    // These ports may be the cause of a failed start, so only the first one tries them.
+    // These ports may be the cause of a failed start, so only the first attempt uses them.
     const wanted = start === 1 ? { ...server.preferredPorts, ...lastPorts(server.folder) } : {};
     const ports: Record<string, number> = {};
     for (const [name, port] of Object.entries(server.ports))
@@ -123,7 +123,7 @@ async function startServer(server: EmbeddedServer): Promise<ServerRecord> {
   }
 }
 
-/** The running server once it answers; null if none runs, or if it ends during the wait. */
+/** Returns the running server once it answers; null if none runs or it ends during the wait. */
 async function answeringServer(server: EmbeddedServer): Promise<ServerRecord | null> {
   const deadlineMs = performance.now() + server.readyWaitMs;
   for (;;) {
@@ -145,12 +145,12 @@ async function answeringServer(server: EmbeddedServer): Promise<ServerRecord | n
 
 /**
  * Starts the server and waits until it answers. If it exits, or does not answer within
- * `readyWaitMs`, ends it and throws `EmbeddedServerError` with the end of its log.
+ * `readyWaitMs`, stops it and throws `EmbeddedServerError` with the end of its log.
  */
 export async function startServerProcess(command: ServerCommand): Promise<ServerRecord> {
   const { folder, readyWaitMs } = command;
   const logFile = openLog(logOf(folder));
-  // A process group of its own: Ctrl-C on our terminal is for us, and we stop servers in order.
+  // A separate process group: Ctrl-C on our terminal is for us, and we stop servers in order.
   const child = spawn(command.executable, command.args, {
     cwd: folder,
     env: command.environment ?? process.env,
@@ -196,20 +196,22 @@ export async function startServerProcess(command: ServerCommand): Promise<Server
   throw notStarted(command, waited, false);
 }
 
-/** The server of this folder if its process runs, whoever started it; it may still be starting. */
+/**
+ * Returns this folder's server if its process runs, whoever started it. It may still be starting.
+ */
 export function runningServer(folder: string): ServerRecord | undefined {
   const record = readRecord(folder);
   return record !== undefined && isRunning(record) ? record : undefined;
 }
 
-/** The last ports of this folder's server, whether or not it runs. */
+/** Returns the last ports of this folder's server, running or not. */
 export function lastPorts(folder: string): Ports {
   return readRecord(folder)?.ports ?? {};
 }
 
 /**
- * Stops the server of this folder, and kills it after `stopWaitMs`. Resolves to whether one ran.
- * Throws `EmbeddedServerError` if the process survives that.
+ * Stops this folder's server, and kills it after `stopWaitMs`. Resolves to true if one was running.
+ * Throws `EmbeddedServerError` if the process survives.
  */
 export async function stopServer(
   name: string,
@@ -226,24 +228,23 @@ export async function stopServer(
   );
 }
 
-/** A port on the loopback interface that was free a moment ago: `preferred` if possible. */
+/** Returns a loopback port that was just free: `preferred` if possible. */
 export async function freePort(preferred = 0): Promise<number> {
   const port = (await listenOnce(preferred)) ?? (await listenOnce(0));
   if (port === null) throw new Error('No port is free on the loopback interface.');
   return port;
 }
 
-/** Whether nothing listens on this port of the loopback interface. */
+/** Tells whether this loopback port is free. */
 export async function isFree(port: number): Promise<boolean> {
   return (await listenOnce(port)) !== null;
 }
 
-/** The file of the server's output. */
 function logOf(folder: string): string {
   return path.join(folder, 'server.log');
 }
 
-/** Each start begins a new log and keeps the last one, so that logs do not grow without end. */
+/** Each start begins a new log and keeps only the previous one, so that logs stay bounded. */
 function openLog(log: string): number {
   mkdirSync(path.dirname(log), { recursive: true });
   if (existsSync(log)) renameSync(log, `${log}.1`);
@@ -289,13 +290,13 @@ function notStarted(command: Named, reason: string, exited: boolean): EmbeddedSe
   try {
     tail = `\n${readFileSync(log, 'utf8').slice(-LOG_TAIL_CHARACTERS)}`.trimEnd();
   } catch {
-    // Without a log there is only the reason.
+    // Without a log, the message has only the reason.
   }
   const message = `${command.name} did not start: ${reason}.${tail}`;
   return failure(command, message, `The whole log is in ${log}.`, exited);
 }
 
-/** Listens for a moment; resolves to the port, or to null if it is in use. */
+/** Listens briefly; resolves to the port, or to null if it is in use. */
 function listenOnce(port: number): Promise<number | null> {
   return new Promise((resolve) => {
     const server = createServer();

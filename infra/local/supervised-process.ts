@@ -1,5 +1,5 @@
 /**
- * A child process that is kept running: started, restarted after a crash with a growing wait, and
+ * A child process that is kept running: it is restarted after a crash with a growing wait, and
  * stopped at the end.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -23,19 +23,19 @@ export interface ProcessSpecification {
   args: string[];
   environment: NodeJS.ProcessEnv;
   workingDirectory: string;
-  /** File to which its output is appended. */
+  /** The file to which its output is appended. */
   log: string;
 }
 
 export interface RestartPolicy {
-  /** Wait before the first restart; it doubles with each crash in a row, up to the bound. */
+  /** Wait before the first restart; doubles with each consecutive crash, up to `waitMsMax`. */
   waitMsMin: number;
   waitMsMax: number;
   /** After this time without a crash, earlier crashes no longer count. */
   healthyMs: number;
-  /** Failed starts in a row before a process that was never ready is given up. */
+  /** Consecutive failed starts before giving up on a process that was never ready. */
   firstStartsMax: number;
-  /** Time that one start may take before it counts as failed. */
+  /** Maximum time of one start before it counts as failed. */
   readyWaitMs: number;
 }
 
@@ -47,7 +47,7 @@ export const DEFAULT_RESTART_POLICY: RestartPolicy = {
   readyWaitMs: 1_800_000,
 };
 
-/** A process did not come up. */
+/** A process failed to start. */
 export class ProcessStartError extends Error {
   override readonly name = 'ProcessStartError';
   constructor(
@@ -94,7 +94,7 @@ export class KeptProcess {
     const { name, log } = specification;
     const begin = { mark: null, startedAt: null, restarts: 0, port: null, step: null };
     this.status = { name, state: 'starting', ...begin, log };
-    // A caller that stops before it awaits this must not meet an unhandled rejection.
+    // A caller that stops before awaiting this must not get an unhandled rejection.
     this.#ready.promise.catch(() => {});
     this.#start();
   }
@@ -104,7 +104,7 @@ export class KeptProcess {
     return this.#ready.promise;
   }
 
-  /** Ends the process for good: SIGTERM, then SIGKILL after `waitMs`. */
+  /** Stops the process permanently: SIGTERM, then SIGKILL after `waitMs`. */
   async stop(waitMs: number): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#restartTimer);
@@ -210,14 +210,19 @@ const LOG_TAIL_CHARACTERS = 4_000;
 const LOG_ERRORS_MAX = 3;
 const PINO_LEVEL_ERROR = 50;
 
-/** Opens the log to append to it; a large one first replaces the old log, so there are two. */
+/**
+ * Opens the log for appending. A large log first replaces the previous one, so at most two are
+ * kept.
+ */
 function openLog(log: string): number {
   mkdirSync(dirname(log), { recursive: true });
   if (existsSync(log) && statSync(log).size > LOG_BYTES_MAX) renameSync(log, `${log}.1`);
   return openSync(log, 'a');
 }
 
-/** The last errors in a log of JSON lines, as our processes write; else the end of the log. */
+/**
+ * Returns the last errors in a log of JSON lines (our processes' format), else the end of the log.
+ */
 function causeIn(log: string): string {
   let tail: string;
   try {

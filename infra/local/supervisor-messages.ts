@@ -1,14 +1,14 @@
 /**
- * The messages between a process and the supervisor that started it. A process without a supervisor
- * (in production, under a container platform) sends none, and works the same otherwise.
+ * Messages from a process to the supervisor that started it. A process without a supervisor (in
+ * production, on a container platform) sends none and otherwise works the same.
  */
 
 export type SupervisorMessage =
-  /** It works from now on, and listens on `port` if that is given. */
+  /** It is working, and listens on `port` if given. */
   | { kind: 'ready'; port?: number }
-  /** It is in a long step of its start; `amount` of `total` is done, if known. */
+  /** It is in a long start-up step; `amount` of `total` is done, if known. */
   | { kind: 'step'; label: string; amount?: number; total?: number }
-  /** It cannot start, and could not the next time: its configuration is wrong. */
+  /** It cannot start, and a retry would fail too: its configuration is wrong. */
   | { kind: 'refused'; reason: string };
 
 export function tellSupervisor(message: SupervisorMessage): void {
@@ -16,8 +16,8 @@ export function tellSupervisor(message: SupervisorMessage): void {
 }
 
 /**
- * Calls `stop` once, on SIGTERM, on SIGINT, or when the supervisor is gone: a process that outlives
- * its supervisor would compete with its successor's.
+ * Calls `stop` once, on SIGTERM, on SIGINT, or when the supervisor is gone. A process that outlives
+ * its supervisor would compete with the next supervisor's processes.
  */
 export function onStop(stop: (reason: 'signal' | 'supervisor-gone') => void): void {
   let stopped = false;

@@ -1,6 +1,6 @@
 /**
  * The whole system on one machine: an embedded Kafka and Temporal unless the configuration names
- * others, and the four processes, each kept running. A container platform does this in production.
+ * others, and the four processes, each kept running. In production a container platform does this.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -25,20 +25,20 @@ import {
   type SystemState,
 } from './system-state.ts';
 
-/** In the order of the stop, so that no new work arrives while the rest ends. */
+/** In stopping order, so that no new work arrives during the stop. */
 export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
 export type ProcessName = (typeof PROCESS_NAMES)[number];
 
 export interface SystemOptions {
-  /** Environment for the processes, from flags of the command line. */
+  /** Environment for the processes, from command-line flags. */
   overlay?: Record<string, string>;
-  /** Receives every event worth reporting, in words. */
+  /** Receives a message for every event worth reporting. */
   report?: Report;
   /** Receives the whole state when a process changes. */
   changed?: (state: SystemState) => void;
-  /** Interrupts the start; what has begun is stopped again. */
+  /** Interrupts the start; anything started is stopped again. */
   signal?: AbortSignal;
-  /** For tests: other processes than the four. */
+  /** For tests: replaces the four processes. */
   processes?: (environment: NodeJS.ProcessEnv) => ProcessSpecification[];
   policy?: RestartPolicy;
 }
@@ -59,7 +59,7 @@ export class AlreadyRunningError extends Error {
   }
 }
 
-/** The signal of the options interrupted the start. */
+/** The caller's signal interrupted the start. */
 export class StartInterrupted extends Error {
   override readonly name = 'StartInterrupted';
   constructor() {
@@ -143,11 +143,11 @@ class System implements RunningSystem {
       given.has('serve.port') ? serve.port : freePort(serve.port),
     ]);
     this.#write();
-    // The edit worker does not use Kafka: its model loads while Kafka starts.
+    // The edit worker does not use Kafka, so its model loads while Kafka starts.
     this.#keep((name) => name === 'edit-worker');
     state.kafka = await startingKafka;
-    // At the first start both would compute the key statistics, for minutes: the edit worker does,
-    // then serve reads them.
+    // At the first start both would spend minutes computing the key statistics. The edit worker
+    // computes them, then serve reads them.
     const statistics = statisticsAreThere(this.#configuration);
     this.#keep((name) => name !== 'edit-worker' && (statistics || name !== 'serve'));
     if (!statistics) {
@@ -169,7 +169,7 @@ class System implements RunningSystem {
 
   async #stopAll(): Promise<void> {
     const { home } = this.#configuration;
-    // A server in the middle of its start cannot be stopped cleanly.
+    // A server that is still starting cannot be stopped cleanly.
     await Promise.allSettled([this.#startingKafka]);
     await this.#servers.endWatch();
     this.state.state = 'stopping';
@@ -185,7 +185,7 @@ class System implements RunningSystem {
     await this.#lock.release();
   }
 
-  /** Starts those of the processes that `wanted` names. */
+  /** Starts the processes selected by `wanted`. */
   #keep(wanted: (name: string) => boolean): void {
     const policy = this.#options.policy ?? DEFAULT_RESTART_POLICY;
     for (const specification of this.#specifications()) {
@@ -215,7 +215,7 @@ class System implements RunningSystem {
     );
   }
 
-  /** Resolves when all processes were ready; rejects on failure and on the options' signal. */
+  /** Resolves when every process has been ready; rejects on failure and on the caller's signal. */
   async #ready(): Promise<void> {
     const { signal } = this.#options;
     const interrupted = new Promise<never>((_, reject) => {
@@ -237,7 +237,7 @@ class System implements RunningSystem {
     writeSystem(this.#configuration.home, this.state);
   }
 
-  /** The address of `serve` from this machine, even if it binds all interfaces. */
+  /** Returns the address of `serve` from this machine, even if it binds all interfaces. */
   #urlAt(port: number): string {
     const { host } = this.#configuration.serve;
     if (host === '0.0.0.0' || host === '::') return `http://127.0.0.1:${port}`;
@@ -254,7 +254,7 @@ async function holdHome(home: string): Promise<Exclusive> {
   }
 }
 
-/** Ends processes of a supervisor that was killed: they notice, but one may hang. */
+/** Ends processes left by a killed supervisor: they stop on their own, but one may hang. */
 async function endOrphans(home: string, report: Report): Promise<void> {
   const processes = lastSystem(home)?.processes ?? [];
   await Promise.all(
@@ -266,7 +266,7 @@ async function endOrphans(home: string, report: Report): Promise<void> {
   );
 }
 
-/** Whether the last complete start was of this very model and editor. */
+/** Tells whether the last complete start used the same model and editor. */
 function statisticsAreThere(configuration: Configuration): boolean {
   try {
     return readFileSync(editorFile(configuration), 'utf8') === editorOf(configuration);
@@ -293,7 +293,7 @@ function editorOf(configuration: Configuration): string {
   return JSON.stringify({ errata: version, modelPath, textFile, parameters });
 }
 
-/** How one of our processes is run; its log is in `logs` of the data folder. */
+/** Specifies how to run one of our processes; its log is in the data folder's `logs`. */
 export function processSpecification(
   name: ProcessName,
   home: string,
@@ -303,10 +303,10 @@ export function processSpecification(
   return {
     name,
     executable: process.execPath,
-    // An address, because a name would be looked up from the working directory.
+    // A URL, because a package name would be resolved from the working directory.
     args: ['--import', import.meta.resolve('tsx'), program],
     environment,
-    // Relative paths in the environment start where the command was typed.
+    // Relative paths in the environment are resolved from the user's working directory.
     workingDirectory: process.cwd(),
     log: join(home, 'logs', `${name}.log`),
   };

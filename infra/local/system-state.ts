@@ -1,6 +1,6 @@
 /**
  * The state of the system that `errata up` runs on this machine, as a file in the data folder: the
- * addresses of the servers and the processes. The supervisor writes it, other commands read it.
+ * addresses of the servers and the processes. The supervisor writes it; other commands read it.
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -8,7 +8,7 @@ import { z } from 'zod';
 import type { Configuration } from '../config/configuration.ts';
 import { isRunning, processMark } from './process-mark.ts';
 
-/** The largest state that is read, in bytes; a process takes about three hundred. */
+/** Maximum size read, in bytes; a process takes about 300. */
 const STATE_BYTES_MAX = 2 ** 20;
 
 const pid = z.number().int().positive();
@@ -48,13 +48,13 @@ const systemState = z.object({
 export type SupervisedProcess = z.infer<typeof supervised>;
 export type SystemState = z.infer<typeof systemState>;
 
-/** The system of this data folder if its supervisor runs. */
+/** Returns the system of this data folder if its supervisor is running. */
 export function findSystem(home: string): SystemState | null {
   const state = lastSystem(home);
   return state !== null && isRunning(state.supervisor) ? state : null;
 }
 
-/** The state last written, whether or not the system runs; null if none can be read. */
+/** Returns the last written state, running or not; null if none can be read. */
 export function lastSystem(home: string): SystemState | null {
   try {
     if (statSync(stateFile(home)).size > STATE_BYTES_MAX) return null;
@@ -75,7 +75,7 @@ export function forgetSystem(home: string): void {
   rmSync(stateFile(home), { force: true });
 }
 
-/** Completes the configuration with the addresses of the running system. */
+/** Adds the running system's addresses to the configuration. */
 export function attached(configuration: Configuration, system: SystemState | null): Configuration {
   if (system === null) return configuration;
   const { kafka, temporal, serve } = configuration;

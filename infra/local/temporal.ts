@@ -1,5 +1,5 @@
 /**
- * A real Temporal server on this machine: the command line's development server, on the loopback
+ * A real Temporal server on this machine: the Temporal CLI's development server, on the loopback
  * interface, with its history in a SQLite file and its web page.
  */
 import path from 'node:path';
@@ -11,14 +11,14 @@ import { startOrFindServer, stopServer, type Ports } from './server-process.ts';
 export interface EmbeddedTemporalOptions {
   /** Folder of history, log and server record. */
   readonly folder: string;
-  /** The Temporal command line, as the set-up left it. */
+  /** The Temporal CLI, installed by the set-up. */
   readonly executable: string;
   readonly namespace?: string;
-  /** Port for clients; 0 takes the last one if it is free, else any. */
+  /** Client port; 0 takes the last one if it is free, else any. */
   readonly port?: number;
-  /** Port of the web page, likewise. */
+  /** Port of the web page, chosen likewise. */
   readonly uiPort?: number;
-  /** Taken if `uiPort` is 0 and this one is free. */
+  /** Used if `uiPort` is 0 and this one is free. */
   readonly preferredUiPort?: number;
   /** Days for which closed workflows are kept. */
   readonly retentionDays?: number;
@@ -30,7 +30,7 @@ export interface EmbeddedTemporal {
   readonly uiUrl: string;
   readonly namespace: string;
   readonly pid: number;
-  /** Whether it was already running. */
+  /** True if it was already running. */
   readonly found: boolean;
   stop(): Promise<void>;
 }
@@ -45,15 +45,15 @@ const STOP_WAIT_MS = 15_000;
 const PROBE_WAIT_MS = 2_000;
 
 /**
- * Starts the server of this folder, or finds it running, and resolves when it serves the namespace
- * with the retention and search attributes of Errata. Throws `EmbeddedServerError`.
+ * Starts this folder's server, or finds it running; resolves when it serves the namespace with
+ * Errata's retention and search attributes. Throws `EmbeddedServerError`.
  */
 export async function startEmbeddedTemporal(
   options: EmbeddedTemporalOptions,
 ): Promise<EmbeddedTemporal> {
   const { folder, executable, namespace = EMBEDDED_NAMESPACE, port = 0 } = options;
   const retentionMs = (options.retentionDays ?? RETENTION_DAYS) * DAY_MS;
-  // The server also takes ports of its own choice, and panics if another program was faster.
+  // The server also picks ports itself, and panics if another program takes one first.
   const { pid, found, ports } = await startOrFindServer({
     name: NAME,
     folder,
@@ -85,7 +85,7 @@ export async function startEmbeddedTemporal(
   };
 }
 
-/** Stops the server of this folder, whoever started it; resolves to whether it ran. */
+/** Stops this folder's server, whoever started it; resolves to true if it was running. */
 export async function stopEmbeddedTemporal(folder: string): Promise<boolean> {
   return stopServer(NAME, folder, STOP_WAIT_MS);
 }
@@ -94,7 +94,7 @@ function addressOf({ frontend }: Ports): string {
   return `127.0.0.1:${frontend}`;
 }
 
-/** Resolves once the server accepted the retention and search attributes for the namespace. */
+/** Resolves once the namespace has the retention and the search attributes. */
 async function serve(address: string, namespace: string, retentionMs: number): Promise<void> {
   const connection = await Connection.connect({ address, connectTimeout: PROBE_WAIT_MS });
   try {
@@ -104,7 +104,7 @@ async function serve(address: string, namespace: string, retentionMs: number): P
         config: { workflowExecutionRetentionTtl: msToTs(retentionMs) },
       });
     });
-    // If this fails, workflows do without search attributes, and ingest logs it.
+    // If this fails, workflows run without search attributes, and ingest logs it.
     await registerSearchAttributes(connection, namespace);
   } finally {
     await connection.close();

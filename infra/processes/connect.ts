@@ -1,4 +1,4 @@
-/** Opens what processes need before they are ready: the model, Temporal, the schemas. */
+/** Opens a process's prerequisites: the model, Temporal, the schemas. */
 import type { DataConverter } from '@temporalio/common';
 import { NativeConnection } from '@temporalio/worker';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -14,7 +14,7 @@ import { temporalConnection, temporalConverter } from '../config/connections.ts'
 import { engineOptions } from '../config/engine-options.ts';
 import type { ProcessContext } from './run-process.ts';
 
-/** Loads the model in a thread of its own, and reports the progress to the supervisor. */
+/** Loads the model in its own thread, and reports progress to the supervisor. */
 export async function openEngine({ configuration, log, step }: ProcessContext): Promise<Engine> {
   const beganMs = performance.now();
   const engine = await ThreadEngine.open(engineOptions(configuration), step);
@@ -30,8 +30,8 @@ export async function openEngine({ configuration, log, step }: ProcessContext): 
 }
 
 /**
- * Connects to Temporal, with the options that all workers of a process share. Throws
- * `ChannelRefused` if Temporal refuses the connection.
+ * Connects to Temporal with the options shared by all workers of a process. Throws `ChannelRefused`
+ * if Temporal refuses the connection.
  */
 export async function workerConnection(
   configuration: Configuration,

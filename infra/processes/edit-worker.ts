@@ -1,4 +1,4 @@
-/** The process that edits: it owns a model and runs, one at a time, the steps that need it. */
+/** The edit process: it owns a model and runs the steps that need it, one at a time. */
 import { Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/batch/step-rows.ts';
@@ -8,7 +8,7 @@ import { openVersions } from '../config/open-versions.ts';
 import { openEngine, workerConnection } from './connect.ts';
 import { runProcess } from './run-process.ts';
 
-/** A cancelled step ends at once; the rest of this time is for reporting to Temporal. */
+/** A cancelled step ends at once; the remaining time is for reporting to Temporal. */
 const SHUTDOWN_GRACE_MS = 1_000;
 const SHUTDOWN_FORCE_MS = 10_000;
 

@@ -1,4 +1,4 @@
-/** The process that reads the corrections topics and signals the lineages' workflows. */
+/** The ingest process: reads the corrections topics and signals the lineages' workflows. */
 import pRetry from 'p-retry';
 import type { Logger } from 'pino';
 import { startIngest } from '../../pipelines/ingest/ingest.ts';
@@ -58,7 +58,7 @@ runProcess('ingest', async ({ configuration, log, step }) => {
         ?.beginning ?? '0',
     async progress(lineage) {
       const topic = topicsOf(lineage).corrections;
-      // Kafka first, because the workflow had everything before it was committed.
+      // Kafka first: everything that it has committed was already in the workflow.
       const partitions = await kafka.lagOf(INGEST_GROUP, [topic]);
       const highWater = (await temporal.status(lineage))?.highWater ?? {};
       return partitions.map(({ partition, beginning, committed }) => ({
@@ -82,7 +82,9 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   };
 });
 
-/** The lineages' settings; workflows may carry search attributes only if those are registered. */
+/**
+ * Returns the lineages' settings. Workflows may use search attributes only if they are registered.
+ */
 async function settingsFor(
   { lineages, settings, temporal: { searchAttributes, namespace } }: Configuration,
   temporal: TemporalLineages,

@@ -1,6 +1,6 @@
 /**
- * Measures how long the event loop of this process was blocked. Heartbeats to Temporal and Kafka
- * need the loop, so nothing may block it for over a second; a block is logged.
+ * Measures how long this process's event loop was blocked. Heartbeats to Temporal and Kafka need
+ * the loop, so nothing may block it for over a second. Longer blocks are logged.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from 'pino';
@@ -14,7 +14,7 @@ export interface LoopWatch {
   longestMs(): number;
 }
 
-/** Watches from now on, and logs each interval in which the loop was blocked for too long. */
+/** Starts watching, and logs each interval in which the loop was blocked for too long. */
 export function watchLoop(log: Logger): LoopWatch {
   const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delay.enable();

@@ -1,11 +1,11 @@
-/** The log of a process: on standard output, per line one JSON object with a constant message. */
+/** A process's log on standard output: one JSON object per line with a constant message. */
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { pino, type Logger } from 'pino';
 import { messageOf } from '../../schemas/failures.ts';
 import type { LogLevel } from '../config/configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
-  // Synchronous, so that no line is lost with a killed process, and lines keep their order.
+  // Synchronous, so that a killed process loses no line and lines keep their order.
   return pino(
     { name, level, timestamp: pino.stdTimeFunctions.isoTime },
     pino.destination({ fd: 1, sync: true }),
@@ -28,7 +28,7 @@ export function logTemporalTo(log: Logger): void {
         message,
       ),
     ),
-    // This process stops in its own order, not when the SDK sees a signal.
+    // This process has its own shutdown order; the SDK must not react to signals.
     shutdownSignals: [],
   });
 }

@@ -14,22 +14,22 @@ import { logTemporalTo, processLog } from './process-log.ts';
 export interface ProcessContext {
   configuration: Configuration;
   log: Logger;
-  /** Reports a long step of the start to the supervisor. `share` is in [0, 1]. */
+  /** Reports a long start-up step to the supervisor. `share` is in [0, 1]. */
   step: (label: string, share?: number) => void;
 }
 
 export interface Running {
-  /** Where it listens, if it does. */
+  /** The port, if it listens. */
   port?: number;
-  /** Finishes what has begun, and accepts nothing new. */
+  /** Finishes work in progress and accepts no new work. */
   stop: () => Promise<void>;
-  /** Settles if it ends on its own, which it should not. */
+  /** Settles if the process ends unexpectedly. */
   ended?: Promise<unknown>;
 }
 
 /** Bound of the drain; the supervisor kills a little later. */
 const DRAIN_WAIT_MS = 15_000;
-/** Failures that a restart would meet again. */
+/** Failures that a restart would repeat. */
 const LASTING = [ConfigurationError, BaseChanged, SchemaRefused];
 
 /** Runs until SIGTERM, SIGINT or the supervisor's end, then exits: 0 when drained, 1 otherwise. */
@@ -93,6 +93,6 @@ function exit(log: Logger, code: number, reason: string, loop: LoopWatch | null)
     },
     'Stopped',
   );
-  // Nobody awaits the result of a computation in the model's thread.
+  // The model's thread may still be computing a result that nobody awaits.
   process.exit(code);
 }

@@ -1,4 +1,4 @@
-/** The process that serves HTTP, with a model of its own and the versions as they are committed. */
+/** The HTTP process, with its own model and the versions as they are committed. */
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -17,7 +17,7 @@ import { requireUsers } from '../config/require-users.ts';
 import { openEngine, registerSchemas } from './connect.ts';
 import { runProcess } from './run-process.ts';
 
-/** The wait before announced versions are followed again; the log is polled in any case. */
+/** Wait before following announced versions again. The log is polled in any case. */
 const FOLLOW_AGAIN_MS = 10_000;
 
 runProcess('serve', async (context) => {
@@ -78,7 +78,7 @@ function submission({ format, sender }: KafkaClients) {
   };
 }
 
-/** A producer that is created with the first correction; if that fails, with the next one. */
+/** Creates the producer with the first correction; after a failure, the next one tries again. */
 function lazySender(cluster: KafkaCluster) {
   let sender: Promise<RecordSender> | null = null;
   return {
@@ -95,7 +95,7 @@ function lazySender(cluster: KafkaCluster) {
   };
 }
 
-/** Calls `onVersion` for each announced version, which the poll of the log would find later. */
+/** Calls `onVersion` for each announced version, earlier than polling the log would find it. */
 function followVersions(
   { cluster, format }: KafkaClients,
   lineages: readonly string[],

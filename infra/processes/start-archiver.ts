@@ -1,4 +1,4 @@
-/** The archiver, which copies histories from Temporal to the version log. */
+/** Runs the archiver, which copies histories from Temporal to the version log. */
 import { HistoryArchiver, type HistoryShelf } from '../../pipelines/temporal/history-archiver.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { TemporalRuns } from '../../pipelines/temporal/temporal-runs.ts';
@@ -27,7 +27,7 @@ export function startArchiver(
   };
 }
 
-/** Entries that are read at once in a pass over the log. */
+/** Maximum number of entries read at once in a pass over the log. */
 const ENTRIES_AT_ONCE_MAX = 64;
 
 export function shelfOf(versions: Versions, lineage: string): HistoryShelf {

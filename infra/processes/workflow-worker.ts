@@ -1,4 +1,4 @@
-/** The process that runs the workflows, and the activities that need no model. */
+/** The workflow process, which also runs the activities that need no model. */
 import { Worker } from '@temporalio/worker';
 import { join } from 'node:path';
 import { alertActivities, type Webhook } from '../../activities/alert.ts';

@@ -1,6 +1,6 @@
 /**
- * The entry point of the npm scripts: checks Node.js, installs the npm packages if need be, then
- * becomes the requested program. Plain JavaScript, because nothing is installed yet.
+ * The entry point of the npm scripts: checks Node.js, installs the npm packages if needed, then
+ * runs the requested program. Plain JavaScript, because nothing is installed yet.
  *
  *   node infra/setup/bootstrap.mjs <command> [arguments]
  */
@@ -13,12 +13,12 @@ import { ensurePackages } from './packages.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const NOTHING_TESTED = '0 passed, 1 failed, 0 skipped';
-/** First minor version of each line of Node.js that all packages run on. */
+/** First minor version of each Node.js line on which all packages run. */
 const NODE_MINIMUM = JSON.parse(
   readFileSync(new URL('./node-minimum.json', import.meta.url), 'utf8'),
 );
 
-/** The program of each command, its first arguments, and the device if it needs a certain one. */
+/** Each command's program, its first arguments, and its device if it requires one. */
 const PROGRAMS = {
   start: ['cli/main.ts', ['up', '--demo']],
   errata: ['cli/main.ts'],
@@ -53,7 +53,7 @@ function checkNode() {
   const text =
     `Node.js is ${process.version}; ` +
     'supported are 20 (from 20.19), 22 (from 22.13), 24 and 26.';
-  // A version between or past the supported ones may work.
+  // A version between or after the supported ones may work.
   if (major < 20 || minimum !== undefined) throw new Error(`${text} Install one of them.`);
   process.stderr.write(`${text} Continuing anyway.\n`);
 }
@@ -68,7 +68,7 @@ async function become(program, firstArgs = [], device = process.env.ERRATA_DEVIC
   await import(pathToFileURL(file).href);
 }
 
-/** Installs what the tests use, runs them, and ends the output with the count of the tests. */
+/** Installs test prerequisites, runs the tests, and prints their counts last. */
 async function test(vitestArgs) {
   const folder = mkdtempSync(path.join(tmpdir(), 'errata-test-summary-'));
   const file = path.join(folder, 'summary');
@@ -89,7 +89,7 @@ async function test(vitestArgs) {
     rmSync(folder, { recursive: true, force: true });
   }
   process.stdout.write(`${summary}\n`);
-  // Success needs a test that passed, and no failure that the exit code does not show.
+  // Success requires a passed test and no failure that the exit code might miss.
   const passed = /^[1-9]\d* passed, 0 failed, /.test(summary);
   return code === 0 && !passed ? 1 : code;
 }

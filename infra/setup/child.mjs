@@ -1,11 +1,11 @@
-/** Runs a child in our place: it gets our signals, and we take its exit code. */
+/** Runs a child in our place: our signals go to it, and its exit code becomes ours. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
- * Resolves to the exit code as a shell counts it (128 + number for a signal). Throws if the child
+ * Resolves to the exit code by shell convention (128 + number for a signal). Throws if the child
  * cannot be started.
  */
 export function runChild(executable, args, options = {}) {

@@ -3,7 +3,7 @@ export interface Exclusive {
 }
 
 /**
- * Takes the lock named `purpose`, waiting up to `waitMs` for another holder; calls `onWait` once if
+ * Takes the lock named `purpose`, waiting up to `waitMs` for another holder. Calls `onWait` once if
  * it has to wait. Throws `ExclusiveTimeout`.
  */
 export function holdExclusively(

@@ -2,20 +2,20 @@
  * A lock between the processes of one machine. Plain JavaScript with its types in
  * `exclusive.d.mts`, because the bootstrap needs it before any package is installed.
  *
- * The lock is a listening socket in Linux's abstract namespace: it leaves no file behind, and the
- * kernel releases it however its holder dies. A waiting process holds a connection to it, whose
- * end wakes it without polling. Containers do not see each other's sockets, so whatever this
- * protects must be safe, if wasteful, without it.
+ * The lock is a listening socket in Linux's abstract namespace. It leaves no file behind, and the
+ * kernel releases it however its holder dies. A waiting process stays connected to it, and the end
+ * of that connection wakes it without polling. Containers do not see each other's sockets, so
+ * whatever this lock protects must be safe, if wasteful, without it.
  */
 import { createHash } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** After a holder is gone another may be faster, and a closing one refuses for a moment. */
+/** Another process may take a released lock first, and a closing holder briefly refuses. */
 const RETRY_MS = 20;
 
 export async function holdExclusively(purpose, waitMs, onWait) {
-  // An abstract socket's name has room for 107 bytes, which a digest of the purpose always fits.
+  // An abstract socket's name has room for 107 bytes; a digest of the purpose always fits.
   const address = `\0errata-${createHash('sha256').update(purpose).digest('hex').slice(0, 40)}`;
   const deadlineMs = performance.now() + waitMs;
   for (let waited = false; ; waited = true) {

@@ -5,14 +5,14 @@ import { homeAt } from '../config/home.ts';
 import { holdExclusively } from './exclusive.mjs';
 import type { Progress, ProgressStep } from './progress.ts';
 
-/** A large model over a slow link. */
+/** Allows for a large model over a slow link. */
 const OTHER_FETCH_WAIT_MS = 24 * 3_600_000;
 const BYTES_PER_MB = 1_000_000;
 
 /**
- * Downloads a model of the Hugging Face hub into the data folder, unless it is there. Of two
- * processes that want it, one downloads and the other waits. Throws `ExclusiveTimeout`, and what
- * `fetchFromHub` throws.
+ * Downloads a Hugging Face model into the data folder, unless it is there. If two processes need
+ * it, one downloads and the other waits. Throws `ExclusiveTimeout`, and the errors of
+ * `fetchFromHub`.
  */
 export async function fetchModel(
   { home, hubToken }: Pick<Configuration, 'home' | 'hubToken'>,

@@ -1,4 +1,6 @@
-/** Installs the npm packages of package-lock.json if need be. Plain JavaScript: it runs first. */
+/**
+ * Installs the npm packages of package-lock.json if needed. Plain JavaScript, since it runs first.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +20,7 @@ const CI = [
   '--loglevel=error',
 ];
 
-/** Resolves when the packages are there. Throws when npm cannot install them. */
+/** Resolves when the packages are installed. Throws if npm cannot install them. */
 export async function ensurePackages({ development }) {
   if (packagesAreThere(development)) return;
   const turn = await holdExclusively(`packages of ${ROOT}`, INSTALL_WAIT_MS, () => {
@@ -32,8 +34,8 @@ export async function ensurePackages({ development }) {
 }
 
 /**
- * Whether node_modules is a complete installation. npm writes node_modules/.package-lock.json last,
- * so an installation that was killed lacks it.
+ * Tells whether node_modules is a complete installation. npm writes node_modules/.package-lock.json
+ * last, so a killed installation lacks it.
  */
 export function packagesAreThere(development, root = ROOT) {
   let wanted;
@@ -49,8 +51,8 @@ export function packagesAreThere(development, root = ROOT) {
     const { version, integrity } = installed[folder] ?? {};
     if (installed[folder] !== undefined)
       return version === entry.version && integrity === entry.integrity;
-    // Packages for other platforms are absent on purpose; only developers need those of
-    // development.
+    // Packages for other platforms are absent on purpose; only developers need development
+    // packages.
     return entry.optional || entry.devOptional || (entry.dev && !development) || false;
   });
 }
@@ -63,13 +65,13 @@ async function installPackages() {
   const startedMs = performance.now();
   const seconds = () => `${((performance.now() - startedMs) / 1000).toFixed(1)} s`;
   process.stderr.write('Install npm packages …\n');
-  // On a terminal npm has a display of its own.
+  // On a terminal npm has its own display.
   const timer = setInterval(() => {
     if (!process.stderr.isTTY)
       process.stderr.write(`Install npm packages: ${unpackedCount()} so far, ${seconds()}\n`);
   }, LINE_EVERY_MS);
   try {
-    // The npm that runs us, if one does, because another may be first on the path.
+    // Use the npm that runs us, if any, because another may be first on the path.
     const npm = process.env.npm_execpath ?? '';
     const code =
       path.basename(npm) === 'npm-cli.js'
@@ -86,7 +88,7 @@ async function installPackages() {
   process.stderr.write(`Install npm packages: done, ${seconds()}\n`);
 }
 
-/** The packages with content; npm creates all folders first. */
+/** Counts packages with content, since npm creates all folders first. */
 function unpackedCount() {
   return Object.keys(packagesIn(path.join(ROOT, 'package-lock.json'))).filter(
     (folder) => folder !== '' && existsSync(path.join(ROOT, folder, 'package.json')),

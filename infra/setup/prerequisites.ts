@@ -1,6 +1,6 @@
 /**
- * Checks what this machine must have before anything can be installed or run. The checks change
- * nothing, and report what is missing instead of throwing.
+ * Checks the machine's prerequisites for installing and running. The checks change nothing, and
+ * report missing prerequisites instead of throwing.
  */
 import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -12,10 +12,9 @@ import type { Device, Home } from '../config/home.ts';
 import nodeMinimum from './node-minimum.json' with { type: 'json' };
 import { findCompiler, javaExecutable } from './programs.ts';
 
-/** The result of one check. Only a `missing` prerequisite keeps the set-up from working. */
+/** The result of one check. Only a `missing` prerequisite prevents the set-up. */
 export interface Finding {
   readonly prerequisite: Prerequisite;
-  /** For people. */
   readonly name: string;
   readonly state: 'ok' | 'low' | 'missing';
   readonly found: string;
@@ -34,13 +33,13 @@ interface Check {
 const LOOK_WAIT_MS = 30_000;
 const GIGABYTE = 1_000_000_000;
 /**
- * A whole set-up (1.0 GB, with the CUDA build 4.2 GB) and its largest download with pip's copy,
+ * A whole set-up (1.0 GB, or 4.2 GB with the CUDA build) and its largest download with pip's copy,
  * rounded up.
  */
 const DISK_BYTES: Readonly<Record<Device, number>> = { cpu: 2 * GIGABYTE, gpu: 7 * GIGABYTE };
-/** The embedded model with gradients, the broker, Temporal and the processes around them. */
+/** The embedded model with gradients, the broker, Temporal and the other processes. */
 const MEMORY_BYTES = 6 * GIGABYTE;
-/** The first minor version of each line of Node.js on which all packages run. */
+/** The first minor version of each Node.js line on which all packages run. */
 const NODE_MINIMUM: Readonly<Record<string, number>> = nodeMinimum;
 
 const CHECKS = {
@@ -52,7 +51,7 @@ const CHECKS = {
       const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
       const minimum = NODE_MINIMUM[String(major)];
       const found = process.version;
-      // A version between or past the supported ones may work.
+      // A version between or after the supported ones may work.
       if (minimum === undefined && major >= 20) return { state: 'low', found };
       return isOk(minimum !== undefined && minor >= minimum, found);
     },
@@ -163,7 +162,7 @@ const CHECKS = {
 export type Prerequisite = keyof typeof CHECKS;
 export const PREREQUISITES = Object.keys(CHECKS) as Prerequisite[];
 
-/** Checks all of the prerequisites at once. */
+/** Checks all prerequisites concurrently. */
 export function examine(
   prerequisites: readonly Prerequisite[],
   home: Home,
@@ -186,9 +185,9 @@ export function examine(
   );
 }
 
-/** The machine's memory or its container's limit, in bytes, however much is in use. */
+/** Returns the machine's memory or its container's limit, in bytes, used or not. */
 export function memoryLimit(): number {
-  // Without a limit Node answers 0, or a number far above the machine's memory.
+  // Without a limit Node returns 0, or a number far above the machine's memory.
   const limit = process.constrainedMemory();
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
@@ -205,7 +204,7 @@ function isAtLeast([major, minor]: [number, number], least: [number, number]): b
   return major > least[0] || (major === least[0] && minor >= least[1]);
 }
 
-/** The version that the program prints in the given pattern. */
+/** Returns the version in the program's output, matched by the pattern. */
 async function version(
   command: readonly string[],
   pattern: RegExp,
@@ -217,7 +216,7 @@ async function version(
   return isOk(isAtLeast(found, [major, minor]), match[0].replace(/^\D+/, ''));
 }
 
-/** The output of a program; null if it is absent, fails or does not end. */
+/** Returns a program's output; null if it is absent, fails or does not end in time. */
 async function run([executable, ...args]: readonly string[], input = ''): Promise<string | null> {
   try {
     const running = promisify(execFile)(executable!, args, { timeout: LOOK_WAIT_MS });

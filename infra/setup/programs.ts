@@ -2,13 +2,13 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 
-/** The Java in `JAVA_HOME`, else the first on the path. */
+/** Returns the Java in `JAVA_HOME`, else the first on the path. */
 export function javaExecutable(environment: NodeJS.ProcessEnv = process.env): string {
   const java = path.join(environment['JAVA_HOME'] ?? '', 'bin', 'java');
   return environment['JAVA_HOME'] && existsSync(java) ? java : 'java';
 }
 
-/** The C++ compiler that `CXX` names, else the first of the usual names on the path. */
+/** Returns the C++ compiler named by `CXX`, else the first usual name found on the path. */
 export function findCompiler(environment: NodeJS.ProcessEnv = process.env): string | undefined {
   const candidates = environment['CXX'] ? [environment['CXX']] : ['g++', 'c++', 'clang++'];
   return candidates.find((name) => isOnPath(name, environment));

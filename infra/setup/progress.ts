@@ -1,18 +1,18 @@
 /**
- * Progress of long steps: a bar on a terminal, plain lines in a log. The only file that knows
- * cli-progress.
+ * Progress of long steps: a bar on a terminal, plain lines in a log. This is the only file that
+ * uses cli-progress.
  */
 import { SingleBar } from 'cli-progress';
 
-/** The amount that a step counts up to. */
+/** The total that a step counts up to. */
 export interface ProgressTotal {
   readonly amount: number;
   readonly unit: 'MB' | 'files' | 'items';
 }
 
-/** One running step. Exactly one of `done` and `failed` ends it. */
+/** A running step. End it with exactly one of `done` and `failed`. */
 export interface ProgressStep {
-  /** `amount` is the total so far, in the step's unit. */
+  /** `amount` is the amount done so far, in the step's unit. */
   at(amount: number): void;
   /** `note` describes the result in a few words. */
   done(note?: string): void;
@@ -22,11 +22,14 @@ export interface ProgressStep {
 export interface Progress {
   /** Begins a step. Without a total, only the time is shown. */
   step(label: string, total?: ProgressTotal): ProgressStep;
-  /** Shows a line that is not a step. */
+  /** Shows a line outside any step. */
   note(text: string): void;
 }
 
-/** Bars if `stream` is a terminal; else a line at the start, every few seconds, and at the end. */
+/**
+ * Draws bars if `stream` is a terminal; else prints lines at the start, at intervals and at the
+ * end.
+ */
 export function progressOn(stream: NodeJS.WriteStream = process.stderr): Progress {
   const begin = stream.isTTY ? bar : lines;
   const indent = stream.isTTY ? '  ' : '';
@@ -36,13 +39,13 @@ export function progressOn(stream: NodeJS.WriteStream = process.stderr): Progres
   };
 }
 
-/** For tests, and for callers with a display of their own. */
+/** For tests, and for callers with their own display. */
 export const silentProgress: Progress = {
   step: () => ({ at() {}, done() {}, failed() {} }),
   note() {},
 };
 
-/** Does the work of a step, and ends the step with the note that the work returns. */
+/** Runs the work as a step, and ends the step with the note that the work returns. */
 export async function during(
   step: ProgressStep,
   work: () => Promise<string | void>,

@@ -1,9 +1,10 @@
 /**
- * Decides who may do what over HTTP: tokens have roles, and may be limited to lineages and to
- * subjects. `tokens-file.ts` keeps the tokens; each route declares what it needs (`admission.ts`).
+ * Decides who may do what over HTTP. Tokens have roles, and may be limited to lineages and to
+ * subjects. `tokens-file.ts` stores the tokens; each route declares its requirements
+ * (`admission.ts`).
  *
- * Only the SHA-256 of a token is kept. That is enough for 256 random bits, which nobody can guess;
- * a slow hash is for passwords.
+ * Only the SHA-256 of a token is stored. A slow hash is unnecessary: unlike a password, 256 random
+ * bits cannot be guessed.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { BlockList, isIP } from 'node:net';
@@ -12,8 +13,8 @@ import { LINEAGE_NAME, normalisedText, type FactCorrection } from '../../schemas
 import { Refusal } from './refusals.ts';
 
 /**
- * `read`: answers and versions. `submit`: corrections. `operate`: the state of the lineages and
- * what changes it. No role contains another.
+ * `read`: answers and versions. `submit`: corrections. `operate`: viewing and changing the state of
+ * lineages. No role contains another.
  */
 export const ROLES = ['read', 'submit', 'operate'] as const;
 export type Role = (typeof ROLES)[number];
@@ -25,32 +26,31 @@ export const TOKEN_LIMITS = {
   subjectCharactersMax: 400,
 } as const;
 
-/** A name is followed by `: ` in a correction's source, so it contains neither. */
+/** A name is followed by `: ` in a correction's source, so it contains neither character. */
 export const TOKEN_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/;
 
 const TOKEN_FORM = /^errata_[A-Za-z0-9_-]{43}$/;
 
-/** A token as it is kept. Strict, so that a misspelt limit is not taken for a missing one. */
+/** A stored token. Strict, so that a misspelt limit is not taken for a missing one. */
 const tokenRecord = z.strictObject({
   name: z.string().regex(TOKEN_NAME),
-  /** Digest of the whole token, in hexadecimal. */
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   roles: z.array(z.enum(ROLES)).min(1),
-  /** Absent: every lineage. */
+  /** If absent, every lineage. */
   lineages: z.array(z.string().regex(LINEAGE_NAME)).max(TOKEN_LIMITS.lineagesMax).optional(),
-  /** Patterns for the subjects of the corrections that may be submitted; absent: every subject. */
+  /** Patterns for the subjects of permitted submissions; if absent, every subject. */
   subjects: z
     .array(z.string().min(1).max(TOKEN_LIMITS.subjectCharactersMax))
     .max(TOKEN_LIMITS.subjectsMax)
     .optional(),
   createdAt: z.iso.datetime({ offset: true }),
-  /** When it begins to be refused; absent: never. */
+  /** When the token expires; if absent, never. */
   expiresAt: z.iso.datetime({ offset: true }).optional(),
 });
 
 export type TokenRecord = z.infer<typeof tokenRecord>;
 
-/** The tokens file: each name and each digest occurs once. */
+/** The tokens file, in which names and digests are unique. */
 export const tokensFile = z
   .strictObject({ tokens: z.array(tokenRecord).max(TOKEN_LIMITS.tokensMax) })
   .superRefine(({ tokens }, context) => {
@@ -64,10 +64,7 @@ export const tokensFile = z
     }
   });
 
-/**
- * The users at this moment. `unknown`: tokens are required and cannot be read, so nobody is
- * admitted.
- */
+/** The current users. `unknown`: tokens are required but cannot be read, so nobody is admitted. */
 export type Users =
   | { kind: 'open'; hosts: 'loopback' | 'any' }
   | { kind: 'tokens'; tokens: readonly TokenRecord[] }
@@ -75,12 +72,12 @@ export type Users =
 
 export const OPEN: Users = { kind: 'open', hosts: 'any' };
 
-/** Who sent a request, and what it may do. */
+/** The sender of a request and its permissions. */
 export interface Caller {
-  /** The token's name; null where tokens are not required, or none was sent. */
+  /** The token's name; null if tokens are not required, or none was sent. */
   name: string | null;
   roles: readonly Role[];
-  /** Null: every lineage, or subject. */
+  /** Null for every lineage, or subject. */
   lineages: readonly string[] | null;
   subjects: readonly string[] | null;
 }
@@ -88,7 +85,7 @@ export interface Caller {
 export const ANYBODY: Caller = { name: null, roles: ROLES, lineages: null, subjects: null };
 export const NOBODY: Caller = { name: null, roles: [], lineages: [], subjects: [] };
 
-/** Makes a token: 256 random bits behind a prefix that scanners for leaked secrets recognise. */
+/** Makes a token: 256 random bits after a prefix that scanners for leaked secrets recognise. */
 export function newToken(): string {
   return `errata_${randomBytes(32).toString('base64url')}`;
 }
@@ -136,9 +133,9 @@ export function mayUse(caller: Caller, lineage: string): boolean {
 }
 
 /**
- * Says why a caller may not submit this correction; null where it may. The whole subject must match
- * a pattern, case sensitive, in which `*` is any run of characters; both are normalised as subjects
- * are for the fact's key.
+ * Returns why a caller may not submit this correction; null if it may. The whole subject must match
+ * a pattern, case-sensitively, in which `*` is any run of characters. Subject and pattern are both
+ * normalised as in the fact's key.
  */
 export function submissionFault(
   { name, subjects }: Caller,
@@ -154,19 +151,19 @@ export function submissionFault(
       `"${correction.subject.slice(0, 100)}" is not one of them.`
     );
   }
-  // The first correction with an id counts: without this, a submitter could use the ids of others,
-  // whose corrections would then be dropped as duplicates.
+  // The first correction with an id counts. Without this check a submitter could use other
+  // submitters' ids, and their corrections would be dropped as duplicates.
   if (idGiven && !correction.id.startsWith(`${name ?? ''}:`))
     return `The ids that the token "${name ?? ''}" may choose begin with "${name ?? ''}:".`;
   return null;
 }
 
-/** The source as it is recorded: behind the submitter's name, where there is one. */
+/** Returns the recorded source, prefixed with the submitter's name if there is one. */
 export function sourceOf({ name }: Caller, source: string): string {
   return name === null ? source : `${name}: ${source}`;
 }
 
-/** Tells whether the host is reached from this machine only: localhost, 127.0.0.0/8 or ::1. */
+/** Tells whether the host is only reachable from this machine: localhost, 127.0.0.0/8 or ::1. */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
   if (bare === 'localhost') return true;
@@ -178,7 +175,7 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** Matches in time of at most the product of both lengths, whatever the pattern. */
+/** Matches in time proportional to at most the product of both lengths. */
 function matches(pattern: string, text: string): boolean {
   const [first, ...rest] = pattern.split('*') as [string, ...string[]];
   const last = rest.pop();

@@ -1,7 +1,7 @@
 /**
- * Admits a request or refuses it, before its body is read. Every route declares who may use it, or
- * the server does not start; the caller's lineages are checked here too, so that no handler can
- * forget it.
+ * Admits or refuses a request before its body is read. Every route declares who may use it, or the
+ * server does not start. The caller's lineages are also checked here, so that no handler can forget
+ * it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import {
@@ -17,9 +17,9 @@ import {
 import { refuse, Refusal } from './refusals.ts';
 
 /**
- * Who may use a route. `lineage` finds the lineage in the request (the handler refuses what is not
- * text), or is `own`: the handler shows only the caller's lineages, or `every`: the route shows all
- * of them, to callers that may see all.
+ * The users of a route. A function for `lineage` finds the lineage in the request (the handler
+ * refuses non-text). `own`: the handler shows only the caller's lineages. `every`: the route shows
+ * all lineages, to callers permitted to see all.
  */
 type Admission =
   'anyone' | { role: Role; lineage: 'own' | 'every' | ((request: FastifyRequest) => unknown) };
@@ -30,7 +30,7 @@ declare module 'fastify' {
   }
 }
 
-/** Thrown at the start for a route that does not declare who may use it. */
+/** Thrown at start-up for a route that does not declare who may use it. */
 export class RouteWithoutAdmission extends Error {
   override readonly name = 'RouteWithoutAdmission';
 }
@@ -46,7 +46,7 @@ export function forRole(
   return { config: { admission: { role, lineage } } };
 }
 
-/** The caller; `NOBODY` on a route for anyone that is used without a valid token. */
+/** Returns the caller; `NOBODY` on a public route without a valid token. */
 export function callerOf(request: FastifyRequest): Caller {
   return callers.get(request) ?? NOBODY;
 }
@@ -57,9 +57,7 @@ export interface AdmittingRoute {
   admission: Admission;
 }
 
-/**
- * Guards and gathers the routes that are declared after it; `users` is called at every request.
- */
+/** Guards and collects the routes declared after it; `users` is called for every request. */
 export function admit(server: FastifyInstance, users: () => Users): readonly AdmittingRoute[] {
   const routes: AdmittingRoute[] = [];
   server.addHook('onRoute', ({ method, url, config }) => {
@@ -70,7 +68,7 @@ export function admit(server: FastifyInstance, users: () => Users): readonly Adm
   });
   server.addHook('onRequest', async (request, reply) => {
     const { admission } = request.routeOptions.config;
-    // An unknown route, which has nothing to guard.
+    // An unknown route needs no guard.
     if (admission === undefined) return;
     const caller = identityOf(request, users());
     if (!(caller instanceof Refusal)) callers.set(request, caller);
@@ -86,7 +84,7 @@ export function admit(server: FastifyInstance, users: () => Users): readonly Adm
     if (admission === undefined || admission === 'anyone' || typeof admission.lineage === 'string')
       return;
     const lineage = admission.lineage(request);
-    // Refused alike whether there is such a lineage or not, so that a caller does not learn it.
+    // The refusal is the same whether the lineage exists or not, so that it reveals nothing.
     if (typeof lineage === 'string' && !mayUse(callerOf(request), lineage))
       return refuseCaller(request, reply, `is not for the lineage "${lineage.slice(0, 100)}"`);
   });
@@ -98,7 +96,7 @@ const callers = new WeakMap<FastifyRequest, Caller>();
 function identityOf(request: FastifyRequest, users: Users): Caller | Refusal {
   switch (users.kind) {
     case 'open':
-      // A web page elsewhere can resolve its own name to this machine and so send requests from a
+      // A foreign web page can resolve its own name to this machine and so send requests from a
       // visitor's browser (DNS rebinding), but cannot choose the Host header.
       return users.hosts === 'any' || isLoopback(request.hostname) ? ANYBODY : FOREIGN_HOST;
     case 'tokens':

@@ -1,10 +1,10 @@
-/** Refusals as values, and in the form that clients of OpenAI's interface read. */
+/** Refusals as values, and in the form that OpenAI clients expect. */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 
-/** The status of each refusal's code. */
+/** HTTP status by refusal code. */
 const STATUS = {
   invalid_body: 400,
   invalid_correction: 400,
@@ -27,7 +27,7 @@ const STATUS = {
   alias_not_moved: 409,
   undo_refused: 409,
   too_many_waiting: 429,
-  // The connection is closed, so this reaches nobody.
+  // The connection is closed, so nobody receives this.
   client_left: 499,
   not_ready: 503,
   no_stream: 503,
@@ -54,10 +54,10 @@ const TYPES: Record<number, string> = {
   429: 'overloaded_error',
 };
 
-/** How soon a client may try again that was refused because the server is busy or not ready. */
+/** Retry delay for clients refused because the server is busy or not ready. */
 const RETRY_AFTER_SECONDS = 1;
 
-/** Bounds of what a refusal repeats of a request. */
+/** Bounds of request text repeated in a refusal. */
 export const REFUSAL_LIMITS = { messageCharactersMax: 1_000, parameterCharactersMax: 100 } as const;
 
 export function refuse(reply: FastifyReply, refusal: Refusal): FastifyReply {
@@ -68,14 +68,14 @@ export function refuse(reply: FastifyReply, refusal: Refusal): FastifyReply {
 export function refusalBody(reply: FastifyReply, { code, message, param }: Refusal): ErrorBody {
   setStatus(reply, STATUS[code]);
   if (STATUS[code] === 401) {
-    // RFC 6750, section 3: the challenge names no error where no token was sent.
+    // RFC 6750, section 3: the challenge names no error if no token was sent.
     const error = code === 'no_token' ? '' : ', error="invalid_token"';
     void reply.header('www-authenticate', `Bearer realm="errata"${error}`);
   }
   return errorBody(STATUS[code], code, message, param);
 }
 
-/** Refuses with a status and code of the framework's. */
+/** Refuses with the web framework's status and code. */
 export function refuseWith(
   reply: FastifyReply,
   status: number,
@@ -90,7 +90,7 @@ function setStatus(reply: FastifyReply, status: number): void {
   void reply.code(status);
 }
 
-/** Answers bytes that are not a request, where the connection still permits it. */
+/** Answers bytes that are not a request, if the connection still permits it. */
 export function refuseBytes(fault: NodeJS.ErrnoException, socket: Socket): void {
   if (fault.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, message] = UNREADABLE[fault.code ?? ''] ?? [400, 'This is not an HTTP request.'];
@@ -107,7 +107,7 @@ export function refuseBytes(fault: NodeJS.ErrnoException, socket: Socket): void 
   );
 }
 
-/** Status and message by Node's code of the fault. */
+/** Status and message by Node's error code. */
 const UNREADABLE: Record<string, [status: number, message: string]> = {
   HPE_HEADER_OVERFLOW: [431, 'The headers of the request are too large.'],
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'The request did not arrive in time.'],

@@ -1,7 +1,7 @@
 /**
- * The file of the tokens that `serve` accepts: JSON with one record per token (`access.ts`), never
- * a token itself. A change writes a new file and renames it over the old one, so that a reader sees
- * either the old list or the new one.
+ * The file of tokens that `serve` accepts: JSON with one record per token (`access.ts`), never the
+ * tokens themselves. A change writes a new file and renames it over the old one, so that a reader
+ * sees either the old list or the new one.
  */
 import {
   chmodSync,
@@ -20,7 +20,7 @@ import { faultsFound } from '../../schemas/encoding/excerpt.ts';
 import { messageOf } from '../../schemas/failures.ts';
 import { tokensFile, type TokenRecord } from './access.ts';
 
-/** The file cannot be trusted or understood. */
+/** The file cannot be trusted or parsed. */
 export class TokensUnreadable extends Error {
   override readonly name = 'TokensUnreadable';
   readonly hint = 'docs/access.md describes the format; `errata token` writes it.';
@@ -35,7 +35,7 @@ export class TokensUnreadable extends Error {
 /** A lock between the processes of this machine, by purpose. */
 type HoldExclusively = (purpose: string, waitMs: number) => Promise<{ release(): Promise<void> }>;
 
-/** Largest file, in bytes: some 1,000 tokens with many patterns. */
+/** Maximum file size, in bytes: about 1,000 tokens with many patterns. */
 const FILE_BYTES_MAX = 4 * 2 ** 20;
 const OTHERS_MAY_WRITE = 0o022;
 const LOCK_WAIT_MS = 10_000;
@@ -56,7 +56,7 @@ export function readTokens(path: string): TokenRecord[] | null {
   throw new TokensUnreadable(path, faultsFound(checked.error).join('; '));
 }
 
-/** Anybody who may write to the file decides who may do what, so it must be the owner's alone. */
+/** Anyone who can write the file decides who may do what, so it must be the owner's alone. */
 function readTrusted(path: string): string | null {
   try {
     const { mode, size } = statSync(path);
@@ -78,8 +78,8 @@ function readTrusted(path: string): string | null {
 }
 
 /**
- * Replaces the tokens with what `change` makes of them, under the lock, so that concurrent changes
- * follow one another. Throws `TokensUnreadable`.
+ * Replaces the tokens with the result of `change`, under a lock that serialises concurrent changes.
+ * Throws `TokensUnreadable`.
  */
 export async function changeTokens(
   path: string,
@@ -105,7 +105,7 @@ function write(path: string, tokens: TokenRecord[]): void {
   } finally {
     closeSync(file);
   }
-  // A narrow umask would have taken away the owner's rights as well.
+  // A narrow umask could have removed the owner's rights as well.
   chmodSync(half, 0o600);
   renameSync(half, path);
 }

@@ -1,4 +1,6 @@
-/** The users whom `serve` knows now: those in the tokens file, or anybody if it may be open. */
+/**
+ * The users that `serve` currently knows: those in the tokens file, or anybody if it may be open.
+ */
 import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { messageOf } from '../../schemas/failures.ts';
@@ -9,24 +11,24 @@ export interface AccessSettings {
   host: string;
   /** Absolute; the file need not exist. */
   tokensPath: string;
-  /** Whether the operator named the tokens file, so that it must exist. */
+  /** True if the operator named the tokens file, which must then exist. */
   tokensRequired: boolean;
-  /** Whether a proxy in front authenticates the users. */
+  /** True if a reverse proxy authenticates the users. */
   open: boolean;
 }
 
 /**
- * Whether a missing tokens file means that anybody may connect: only if the operator did not name
- * one, and either said so or binds the loopback interface.
+ * Tells whether a missing tokens file means that anybody may connect. This requires that the
+ * operator did not name one, and either set `open` or binds the loopback interface.
  */
 export function mayBeOpen({ tokensRequired, open, host }: AccessSettings): boolean {
   return !tokensRequired && (open || isLoopback(host));
 }
 
 /**
- * Returns a function for the users at the moment of a call. It checks the file each time and reads
- * it when it changed, so that a revoked token is refused at once. When a file that existed is gone
- * or unreadable, nobody is admitted.
+ * Returns a function that returns the current users. Each call checks the file and reads it if it
+ * changed, so that a revoked token is refused at once. If a file that existed is gone or
+ * unreadable, nobody is admitted.
  */
 export function knownUsers(
   settings: AccessSettings,

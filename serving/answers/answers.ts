@@ -9,8 +9,9 @@ import { Refusal } from '../access/refusals.ts';
 import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
 
 /**
- * A version by its number or by name. `base` is the base model, `head` the newest version, `served`
- * the one that answers by default; it is not `head` where the alias `stable` holds an older one.
+ * A version by number or name. `base` is the base model, `head` the newest version, `served` the
+ * one that answers by default. `served` differs from `head` if the alias `stable` holds an older
+ * version.
  */
 export type VersionName = number | 'base' | 'served' | 'head' | { alias: string };
 
@@ -19,7 +20,7 @@ export interface Answer {
   version: number;
   generation: Generation;
   opened: OpenedGate[];
-  /** Gates that stayed shut, where `options.explain` was set. */
+  /** Gates that stayed shut, if `options.explain` was set. */
   shut?: OpenedGate[];
 }
 
@@ -32,7 +33,7 @@ export interface Question {
   prompt: string;
   options: GenerateOptions;
   onToken?: (token: GeneratedToken) => void;
-  /** Called with the version that answers, before its first token. */
+  /** Called with the answering version, before its first token. */
   onBegin?: (version: number) => void;
   /** Aborted when the client leaves. */
   signal: AbortSignal;
@@ -67,7 +68,7 @@ export class Answers {
 
   async #answerNow(question: Question): Promise<Answer | Refusal> {
     const { lineage, prompt, options, onToken } = question;
-    // Chosen only now: the version that is served may have changed while the request waited.
+    // Resolved now, since the served version may have changed while the request waited.
     const found = await this.historyOf(lineage, question.version);
     if (found instanceof Refusal) return found;
     const { version } = found.history.head;
@@ -82,7 +83,6 @@ export class Answers {
     });
   }
 
-  /** Finds the history of a version by its number or name. */
   async historyOf(
     lineage: string,
     version: VersionName,
@@ -129,12 +129,12 @@ export function unknownLineage(lineage: string): Refusal {
   return new Refusal('unknown_lineage', message, 'model');
 }
 
-/** Runs the engine's work; a prompt that it cannot read is refused. */
+/** Runs the engine's work; an unreadable prompt is refused. */
 export async function orUnsuitable<Result>(work: () => Promise<Result>): Promise<Result | Refusal> {
   try {
     return await work();
   } catch (fault) {
-    // By its name, for it may come from the engine's thread.
+    // Compared by name, since it may come from the engine's thread.
     if (!(fault instanceof Error && fault.name === 'RangeError')) throw fault;
     const message = `The model cannot read this prompt: ${fault.message}.`;
     return new Refusal('unsuitable_prompt', message, 'prompt');

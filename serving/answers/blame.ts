@@ -1,7 +1,8 @@
 /**
- * Finds which versions changed the answer to a prompt, from the base model on. Where each subject
- * has its own map, only a version that adds or removes a correction of a subject that the prompt or
- * its answer names can change it; only those are asked. With another gate every version is asked.
+ * Finds which versions changed the answer to a prompt, starting from the base model. If each
+ * subject has its own map, a version can change the answer only by adding or removing a correction
+ * of a subject named in the prompt or its answer, so only such versions are asked. With another
+ * gate every version is asked.
  */
 import type { Engine } from '../../model/engine/engine.ts';
 import {
@@ -19,9 +20,9 @@ import { lettersOf } from './subjects-in-text.ts';
 
 export interface Blame {
   lineage: string;
-  /** The last version that was examined. */
+  /** The last version examined. */
   version: number;
-  /** Whether only the versions that can change an answer were asked. */
+  /** True if only the versions that can change an answer were asked. */
   bySubject: boolean;
   prompts: BlamedPrompt[];
 }
@@ -30,11 +31,14 @@ export interface BlamedPrompt {
   prompt: string;
   /** The base model's answer, then each new one with the version that made it. */
   answers: { version: number; text: string; made: VersionMark | null; because: BlamedChange[] }[];
-  /** How many versions were asked. */
+  /** Number of versions asked. */
   asked: number;
 }
 
-/** A correction added or removed by a version; where only names count, of a subject named. */
+/**
+ * A correction added or removed by a version; if only named subjects count, one about a named
+ * subject.
+ */
 interface BlamedChange {
   correctionId: string;
   subject: string;
@@ -51,7 +55,7 @@ interface BlameDependencies {
   served: History | null;
 }
 
-/** Asks version after version; stops once `signal` says that the client left. */
+/** Asks one version after another; stops once `signal` says that the client left. */
 export async function blame(
   { engine, answers, log, served }: BlameDependencies,
   question: { prompts: readonly string[]; version: number; tokensMax: number; signal: AbortSignal },
@@ -93,7 +97,7 @@ export async function blame(
   return { lineage, version: head.version, bySubject: greedy.bySubject, prompts: blamed };
 }
 
-/** Asks a version all prompts, in one turn of the model. */
+/** Asks a version all prompts in one turn of the model. */
 export async function askAll(
   greedy: GreedyAnswers,
   history: History,

@@ -1,7 +1,7 @@
 /**
- * Explains why a version answers a prompt as it does: both answers, the gates that opened and by
- * how much, and what is stored of each correction behind them. Where no gate opened, the answer is
- * the base model's; then it shows what the log has about this prompt, and how near a gate came.
+ * Explains a version's answer to a prompt: both answers, the gates that opened and by how much, and
+ * everything stored about each correction behind them. If no gate opened, the answer is the base
+ * model's. The explanation then shows what the log has about this prompt, and how near a gate came.
  */
 import { normalisedText } from '../../schemas/correction.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
@@ -13,7 +13,7 @@ import { occursIn } from './subjects-in-text.ts';
 
 export type Explanation = Exclude<Awaited<ReturnType<typeof explain>>, Refusal>;
 
-/** Subjects that an explanation names, and corrections of each. */
+/** Maximum number of subjects in an explanation, and of corrections of each. */
 const NAMED_MAX = 20;
 
 export async function explain(
@@ -40,19 +40,19 @@ export async function explain(
     prompt,
     base: { text: base.text, finish: base.finish },
     edited: { text, finish },
-    /** No gate opened; the answer is then the base model's, bit for bit. */
+    /** No gate opened, so the answer is the base model's, bit for bit. */
     untouched,
-    /** In the order of the text, per layer; `margin` is the score minus the threshold. */
+    /** In text order, per layer; `margin` is the score minus the threshold. */
     gates: opened.map(withMargin),
-    /** Tokens that end a corrected subject's name and whose gate stayed shut; null if not known. */
+    /** Tokens that end a corrected subject's name and whose gate stayed shut; null if unknown. */
     shut: shut?.map(withMargin) ?? null,
     /** Corrections behind the gates that opened. */
     corrections: ids.size === 0 ? [] : await traces(log, { ids: [...ids].slice(0, TRACES_MAX) }),
     /** Corrected subjects that the prompt names, and their corrections; at most `NAMED_MAX`. */
     named,
-    /** Where no gate opened: corrections, active or not, that had this prompt or paraphrase. */
+    /** If no gate opened: corrections, active or not, with this prompt or paraphrase. */
     earlier: untouched ? await traces(log, { prompts: [prompt] }) : [],
-    /** Where no gate opened: refused corrections of this prompt or of the subjects it names. */
+    /** If no gate opened: refused corrections of this prompt or of the subjects it names. */
     refused: untouched ? await refusedAbout(log, { prompt, subjects }) : null,
   };
 }

@@ -1,8 +1,8 @@
 /**
- * Follows the version logs and serves each new HEAD once its hook is built. Until then the version
- * before it answers, and a request that has begun ends on the version it began with. Where the
- * alias `stable` names a version, that one is served instead of HEAD. If a log is damaged, its last
- * sound version is served, and the fault is reported.
+ * Follows the version logs and serves each new HEAD once its hook is built. Until then the previous
+ * version answers, and a request ends on the version it began with. If the alias `stable` names a
+ * version, that one is served instead of HEAD. If a log is damaged, its last sound version is
+ * served, and the fault is reported.
  */
 import type { FastifyBaseLogger } from 'fastify';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -21,17 +21,17 @@ type Logger = Pick<FastifyBaseLogger, 'info' | 'error'>;
 export interface FollowedLineage {
   readonly lineage: string;
   readonly log: VersionLog;
-  /** The version that answers; null before the log was read for the first time. */
+  /** The version that answers; null before the first read of the log. */
   readonly served: History | null;
-  /** The newest version that can be read; null before the log was read for the first time. */
+  /** The newest readable version; null before the first read of the log. */
   readonly head: History | null;
   /** The current record of each alias. */
   readonly aliases: ReadonlyMap<string, AliasRecord>;
-  /** Why the log, the aliases or a hook could not be read the last time; null if they could. */
+  /** Why the last read of the log, the aliases or a hook failed; null if it succeeded. */
   readonly fault: string | null;
 }
 
-/** Finds the alias record that holds a version, whatever HEAD is; null where HEAD is served. */
+/** Returns the alias record that pins a version, whatever HEAD is; null if HEAD is served. */
 export function pinOf({
   aliases,
 }: Pick<FollowedLineage, 'aliases'>): (AliasRecord & { version: number }) | null {
@@ -40,7 +40,7 @@ export function pinOf({
   return { ...record, version: record.version };
 }
 
-/** The state of a lineage as every route shows it. */
+/** Returns the state of a lineage as shown by every route. */
 export function lineageState(followed: FollowedLineage) {
   const { lineage, served, head, fault } = followed;
   const pin = pinOf(followed);
@@ -66,7 +66,7 @@ export class FollowedLineages {
   #lookAgain = false;
   #closed = false;
 
-  /** Reads the logs every `pollEveryMs`, beside each notification. */
+  /** Reads the logs every `pollEveryMs`, and on each notification. */
   constructor(
     dependencies: { engine: Engine; versions: Versions; logger: Logger },
     { lineages, pollEveryMs }: { lineages: readonly string[]; pollEveryMs: number },
@@ -92,7 +92,7 @@ export class FollowedLineages {
     return [...this.#followed.values()];
   }
 
-  /** Reads the logs now. A call while they are read makes it read them once more. */
+  /** Reads the logs now. A call during a read makes it read once more. */
   look(): Promise<void> {
     if (this.#closed) return Promise.resolve();
     this.#lookAgain = true;
@@ -127,7 +127,7 @@ export class FollowedLineages {
       const { version: newest } = head.head;
       const pinned = pinOf(followed)?.version ?? newest;
       const due = Math.min(pinned, newest);
-      // Where an older version is served because of damage, the due one is tried again.
+      // If damage keeps an older version served, the due one is tried again.
       const hookFault =
         due === followed.served?.head.version
           ? null
@@ -140,7 +140,7 @@ export class FollowedLineages {
   }
 
   /**
-   * Serves a version. Where a blob of it is damaged or missing, and nothing is served yet, serves
+   * Serves a version. If one of its blobs is damaged or missing and nothing is served yet, serves
    * the last version before that blob and returns the damage.
    */
   async #swapIn(followed: Mutable, due: History): Promise<unknown> {
@@ -155,7 +155,7 @@ export class FollowedLineages {
         const ready = history;
         await engine.queue.run(async () => {
           await ensureHook(engine, log, ready.active.values());
-          // Within the turn, so that the next request is already answered by this version.
+          // Done within the turn, so that this version already answers the next request.
           this.#serve(followed, ready);
         }, SWAP_PRIORITY);
         return first;
@@ -199,7 +199,7 @@ export class FollowedLineages {
   }
 }
 
-/** Finds the blob that is damaged or missing. */
+/** Returns the damaged or missing blob. */
 function blobOf(fault: unknown): string | null {
   if (fault instanceof BlobMissing) return String(fault.facts['sha256']);
   if (fault instanceof VersionLogDamaged)

@@ -1,8 +1,8 @@
 /**
- * Greedy answers of any version to many prompts, with the smallest hook that gives them. Where each
- * subject has its own map, behind a gate that opens at its name, a correction affects only texts
- * that name its subject. So the hook is made of only those corrections whose subject may be named
- * in the prompts or their answers.
+ * Greedy answers of any version to many prompts, with the smallest sufficient hook. If each subject
+ * has its own map, behind a gate that opens at its name, a correction affects only texts that name
+ * its subject. So the hook contains only corrections whose subject may be named in the prompts or
+ * their answers.
  */
 import type { Engine } from '../../model/engine/engine.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
@@ -13,7 +13,7 @@ import { lettersOf } from './subjects-in-text.ts';
 interface Source {
   engine: Engine;
   log: VersionLog;
-  /** The version that other requests are answered by. */
+  /** The version that answers other requests. */
   served: History | null;
 }
 
@@ -23,7 +23,7 @@ export class GreedyAnswers {
   private constructor(
     private readonly source: Source & { servedHook: string | null },
     private readonly tokensMax: number,
-    /** Whether an answer depends only on corrections of the subjects that the text names. */
+    /** True if an answer depends only on corrections of the subjects that the text names. */
     readonly bySubject: boolean,
   ) {}
 
@@ -34,7 +34,7 @@ export class GreedyAnswers {
     return new GreedyAnswers({ ...source, servedHook }, tokensMax, bySubject);
   }
 
-  /** Returns a version's answers. Throws a RangeError where the model cannot read a prompt. */
+  /** Returns a version's answers. Throws a RangeError if the model cannot read a prompt. */
   async at({ active }: History, prompts: readonly string[]): Promise<string[]> {
     if (prompts.length === 0) return [];
     if (!this.bySubject) return await this.#ask([...active.values()], prompts);
@@ -52,7 +52,7 @@ export class GreedyAnswers {
     }
   }
 
-  /** Tells whether the subject may be named in a text; `letters` is `lettersOf` it. */
+  /** Tells whether the subject may be named in a text; `letters` is the text's `lettersOf`. */
   mayBeNamed(subject: string, letters: string): boolean {
     let name = this.#letters.get(subject);
     if (name === undefined) this.#letters.set(subject, (name = lettersOf(subject)));
@@ -61,14 +61,14 @@ export class GreedyAnswers {
 
   async #ask(rows: readonly ActiveCorrection[], prompts: readonly string[]): Promise<string[]> {
     const { engine, log, servedHook } = this.source;
-    // So that the hook is not forgotten that other requests need.
+    // Counts as a use, so that the engine keeps the hook that other requests need.
     if (servedHook !== null) await engine.holds(servedHook);
     const hookId = await ensureHook(engine, log, rows);
     const probes = prompts.map((prompt) => ({ prompt, greedyTokensMax: this.tokensMax }));
     return (await engine.probe(hookId, probes)).map(({ answer }) => answer);
   }
 
-  /** Finds the corrections of subjects in `already`, or that may be named in the texts. */
+  /** Returns corrections of subjects in `already`, or that may be named in the texts. */
   #concerned(
     active: ReadonlyMap<string, ActiveCorrection>,
     texts: readonly string[],

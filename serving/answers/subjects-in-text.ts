@@ -1,6 +1,7 @@
 /**
- * Finds subjects in a text without tokens. Letters alone match more texts than a gate that opens at
- * names, so that nothing is missed whatever the tokeniser does with case, white space and accents.
+ * Finds subjects in a text without tokenising it. Comparing only letters and digits matches more
+ * texts than a gate that opens at names. So nothing is missed, whatever the tokeniser does with
+ * case, white space and accents.
  */
 
 /** Reduces a text to what a tokeniser keeps: letters and digits, without case and accents. */

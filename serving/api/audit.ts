@@ -1,6 +1,6 @@
 /**
- * Routes for auditors: why a version answers as it does, the trace of a correction, the difference
- * of two versions, and which version changed an answer.
+ * Routes for auditors: the reasons for an answer, the trace of a correction, the difference of two
+ * versions, and the version that changed an answer.
  */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
@@ -101,7 +101,7 @@ export function auditRoutes(server: FastifyInstance, audited: Audited): void {
     async handle({ lineage, prompts, version: upTo, tokensMax: tokens }, _, reply) {
       const found = await answers.historyOf(lineage, upTo ?? 'served');
       if (found instanceof Refusal) return found;
-      // It uses the model again and again; others come in between, but one of its kind is enough.
+      // A blame uses the model repeatedly. Other requests run in between, but one blame is enough.
       if (blames >= AUDIT_LIMITS.blamesAtOnceMax)
         return tooManyWaiting(engine.queue.waiting + blames);
       const { version: last } = found.history.head;

@@ -1,8 +1,8 @@
 /**
  * `POST /v1/completions` and `GET /v1/models` in OpenAI's form, so that existing clients can use an
- * edited model. The model's name chooses the version: `<lineage>` is what is served,
- * `<lineage>@<version>` a version by its number, `<lineage>@<alias>` by an alias, `<lineage>@head`
- * the newest and `<lineage>@base` the base model.
+ * edited model. The model's name selects the version: `<lineage>` is the served one,
+ * `<lineage>@<version>` a version number, `<lineage>@<alias>` an alias, `<lineage>@head` the newest
+ * and `<lineage>@base` the base model.
  */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -35,8 +35,8 @@ const only = <Value extends string | number | boolean>(value: Value, why: string
   z.literal(value, { error: why }).nullish();
 
 /**
- * Fields that would change nothing (`user`, `store`, …) are accepted and ignored; those that would
- * change the answer and are not supported are refused.
+ * Fields without effect (`user`, `store`, …) are accepted and ignored. Unsupported fields that
+ * would change the answer are refused.
  */
 const completionBody = z.looseObject({
   model: z.string(),
@@ -159,7 +159,7 @@ function lineageOfModel(body: unknown): string | undefined {
   return typeof model === 'string' ? parseModelName(model)?.lineage : undefined;
 }
 
-/** Parses the name of a model; null where it is not one. */
+/** Parses the name of a model; null if malformed. */
 function parseModelName(name: string): { lineage: string; version: VersionName } | null {
   const [, lineage, version] = /^([^@]+)(?:@([^@]+))?$/.exec(name) ?? [];
   if (lineage === undefined || !LINEAGE_NAME.test(lineage)) return null;
@@ -179,7 +179,7 @@ async function stream(
   let version = 0;
   const send = (event: object | '[DONE]') => {
     if (!raw.headersSent) {
-      // Not before there is something to send: after the status a fault can only end the stream.
+      // Deferred until there is data: after the status is sent, a fault can only end the stream.
       reply.hijack();
       raw.writeHead(200, {
         'content-type': 'text/event-stream; charset=utf-8',

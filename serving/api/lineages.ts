@@ -19,7 +19,7 @@ const COMPARE_TOKENS_MAX = 256;
 const COMPARE_TOKENS = 24;
 
 const versionsQuery = z.strictObject({
-  /** Versions below this one, the newest first. */
+  /** Only versions below this one, newest first. */
   before: z.coerce.number().int().min(1).optional(),
   limit: z.coerce.number().int().min(1).max(VERSIONS_PER_PAGE_MAX).default(VERSIONS_PER_PAGE),
 });
@@ -77,7 +77,7 @@ export function lineageRoutes(
       const after = await answers.answer({ ...question, version: version ?? 'served' });
       if (after instanceof Refusal) return after;
       metrics.answered(after);
-      // Where no gate opened the answer is the base model's, bit for bit.
+      // If no gate opened, the answer is the base model's, bit for bit.
       const before =
         after.opened.length === 0 ? after : await answers.answer({ ...question, version: 'base' });
       if (before instanceof Refusal) return before;

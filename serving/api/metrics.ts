@@ -1,4 +1,4 @@
-/** Metrics for Prometheus. Everything that knows prom-client is here. */
+/** Metrics for Prometheus. This is the only file that uses prom-client. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ModelQueue } from '../../model/engine/model-queue.ts';
 import type { Answer } from '../answers/answers.ts';
@@ -11,14 +11,14 @@ import {
 export interface ServingMetrics {
   answered(answer: Answer): void;
   requested(route: string, status: number, seconds: number): void;
-  /** Returns all metrics in Prometheus' text form. */
+  /** Returns all metrics in Prometheus' text format. */
   text(): Promise<string>;
   readonly contentType: string;
 }
 
 const SECONDS_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-/** Gauges of each lineage: name, help, and value; undefined where it is not known yet. */
+/** Gauges of each lineage: name, help, and value; undefined if not yet known. */
 const LINEAGE_GAUGES: [string, string, (lineage: FollowedLineage) => number | undefined][] = [
   ['errata_head_version', 'The version that is served.', ({ served }) => served?.head.version],
   [

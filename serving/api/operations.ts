@@ -1,7 +1,7 @@
 /**
- * Routes for what an operator does to a lineage: freeze, resume, revert, rollback, and the state of
- * an undo. A rollback moves the alias first, in the version log, so that this server answers with
- * the version at once whatever else is down.
+ * Routes for an operator's actions on a lineage: freeze, resume, revert, rollback, and the state of
+ * an undo. A rollback first moves the alias in the version log, so that this server answers with
+ * that version at once, even if other services are down.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
@@ -26,7 +26,7 @@ import { unknownLineage } from '../answers/answers.ts';
 import type { FollowedLineages } from '../answers/followed-lineages.ts';
 import { lineageInPath, route } from './routes.ts';
 
-/** The lineages' workflows, and the settings with which one is started. */
+/** The lineages' workflows, and the settings for starting one. */
 export interface Operations {
   workflows: LineageWorkflows;
   settings: Readonly<Record<string, LineageSettings>>;
@@ -80,7 +80,7 @@ export function operationRoutes(
       handle: async (body, request, reply) => {
         const lineage = lineageNamed(lineageInPath(request));
         if (lineage instanceof Refusal) return lineage;
-        // The token's name; without tokens, that the request came over HTTP.
+        // The token's name; without tokens, a note that the request came over HTTP.
         return await handle(lineage, body, { by: callerOf(request).name ?? 'http', reply });
       },
     });
@@ -111,7 +111,7 @@ export function operationRoutes(
   );
 }
 
-/** Who orders, and the reply to it. */
+/** The sender of an order, and the reply to it. */
 interface Sent {
   by: string;
   reply: FastifyReply;
@@ -132,7 +132,7 @@ async function revert(
       ? { kind: 'correction', id: correctionId! }
       : { kind: 'version', version };
   if (dryRun) return previewAsJson(await previewUndo(lineage.log, target));
-  // One with an id may have been done already: that is for the lineage to know.
+  // An undo with an id may already be done; only the lineage knows.
   if (body.id === undefined) {
     const { nothing } = await previewUndo(lineage.log, target);
     if (nothing !== null) return new Refusal('nothing_to_undo', `Nothing to undo: ${nothing}.`);
@@ -189,7 +189,7 @@ async function stateOfUndo(lineage: OperatedLineage, id: string): Promise<unknow
   });
 }
 
-/** Refuses where Temporal does not do what `work` asks of it; `done` is what was done before. */
+/** Refuses if Temporal does not do the work; `done` says what was already done. */
 async function orUnavailable(work: () => Promise<unknown>, done = ''): Promise<unknown> {
   try {
     return await work();

@@ -1,4 +1,4 @@
-/** Routes as one shape: the URL, who may use it, the schema of what is sent, and a handler. */
+/** Routes in one shape: the URL, who may use it, the input's schema, and a handler. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { faultsFound, firstFaults } from '../../schemas/encoding/excerpt.ts';
@@ -8,11 +8,11 @@ import { Refusal } from '../access/refusals.ts';
 
 interface Route<Input> {
   role: Role;
-  /** Finds the lineage in the request, for which the caller must be permitted. */
+  /** Finds the lineage in the request; the caller must have permission for it. */
   lineage: (request: FastifyRequest) => unknown;
   /** The schema of a POST's body, or of a GET's query. */
   input: z.ZodType<Input>;
-  /** Returns the body of the answer, a refusal, or the reply itself where it was sent. */
+  /** Returns the body of the answer, a refusal, or the reply itself if already sent. */
   handle: (input: Input, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 }
 
@@ -41,7 +41,7 @@ export const lineageInBody = ({ body }: FastifyRequest): unknown =>
 export const lineageInPath = ({ params }: FastifyRequest): string =>
   (params as { lineage: string }).lineage;
 
-/** A signal that is aborted when the client's connection closes. */
+/** Returns a signal that is aborted when the client's connection closes. */
 export function clientSignal({ raw }: FastifyReply): AbortSignal {
   const left = new AbortController();
   raw.once('close', () => left.abort());

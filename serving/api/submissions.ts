@@ -1,5 +1,5 @@
 /**
- * `POST /v1/corrections` and `POST /v1/retractions`: into the stream of corrections. Their outcomes
+ * `POST /v1/corrections` and `POST /v1/retractions` write to the stream of corrections. Outcomes
  * are announced on the outcomes topic.
  */
 import { randomUUID } from 'node:crypto';
@@ -20,16 +20,16 @@ import { unknownLineage } from '../answers/answers.ts';
 import type { FollowedLineages } from '../answers/followed-lineages.ts';
 import { lineageInBody, route } from './routes.ts';
 
-/** Hands a sound correction to the stream; resolves when it is acknowledged. */
+/** Sends a sound correction to the stream; resolves when it is acknowledged. */
 export type SubmitCorrection = (correction: FactCorrection) => Promise<KafkaPosition | null>;
 
-/** Hands a retraction to the stream; resolves when it is acknowledged. */
+/** Sends a retraction to the stream; resolves when it is acknowledged. */
 export type SubmitRetraction = (lineage: string, factKey: string) => Promise<KafkaPosition>;
 
 const prompts = (countMax: number) => z.array(z.string()).max(countMax).default([]);
 
 const correctionBody = z.strictObject({
-  /** Chosen by the submitter, so that sending it again has no effect; default: a new one. */
+  /** Chosen by the submitter, so that sending it again has no effect; the default is a new one. */
   id: z.string().optional(),
   lineage: z.string(),
   subject: z.string(),
@@ -51,7 +51,7 @@ const wellFormed = (charactersMax: number) =>
       message: 'it must be well-formed text',
     });
 
-/** Names a fact by its subject, and its relation or the prompt that the correction had. */
+/** Identifies a fact by its subject, and its relation or the correction's prompt. */
 const retractionBody = z
   .strictObject({
     lineage: z.string(),
@@ -121,7 +121,7 @@ function correctionOf(
   };
 }
 
-/** Refuses what the caller may not submit, and unknown lineages; null where neither applies. */
+/** Refuses unknown lineages and submissions that the caller may not make; null otherwise. */
 function submissionRefusal(
   followed: FollowedLineages,
   request: FastifyRequest,

@@ -1,9 +1,9 @@
-/* The page: a client of its own server's API. Texts are inserted as text, never as markup. */
+/** The web page: a client of its own server's API. Texts are inserted as text, never as markup. */
 const byId = (id) => document.getElementById(id);
 const NEWS_EVERY_MS = 3_000;
 const VERSIONS_TO_CHOOSE_MAX = 200;
 
-/** Key in the session storage, which this tab alone has until it is closed. */
+/** Session storage key: only this tab has the token, until it is closed. */
 const TOKEN_KEY = 'errata-token';
 
 let newest = null;
@@ -69,7 +69,7 @@ function askForToken(why) {
 
 async function identify(event) {
   event.preventDefault();
-  // Characters that a header cannot hold are not part of a token.
+  // Drops characters that a header cannot contain; no token has them.
   sessionStorage.setItem(TOKEN_KEY, byId('token').value.replace(/[^\x21-\x7e]/g, ''));
   byId('token').value = '';
   await begin();
@@ -77,7 +77,7 @@ async function identify(event) {
 
 function forget() {
   sessionStorage.removeItem(TOKEN_KEY);
-  // Removes from the page what the token gave access to.
+  // Removes everything from the page that the token gave access to.
   location.replace('/');
 }
 
@@ -88,7 +88,7 @@ function showFault(fault) {
   byId('identify-fault').textContent = byId('fault').textContent;
 }
 
-/** Shows an answer behind its prompt, marked from where it first differs from the other answer. */
+/** Shows an answer after its prompt, marked from where it first differs from the other answer. */
 function showAnswer(place, prompt, text, other) {
   let same = 0;
   while (same < text.length && text[same] === other[same]) same += 1;
@@ -145,7 +145,7 @@ function gateRow({ token, layer, score, threshold, correction }) {
   return row(...cells, made, `version ${version}`);
 }
 
-/** A button with the correction's id, which shows all that is stored of the correction. */
+/** Makes a button with the correction's id, which shows all that is stored about the correction. */
 function traceLink(id) {
   const made = Object.assign(element('button', id, 'link'), { type: 'button' });
   made.addEventListener('click', () => showTrace(id).catch(showFault));
@@ -169,7 +169,7 @@ async function showTrace(id) {
 
 const timeText = (time) => new Date(time).toLocaleString();
 
-/** Names and texts; a line without a text is left out. */
+/** Returns names and texts; lines without a text are omitted. */
 function traceLines({ correction, committed, outcome, later, sameSubject, replayOf }) {
   const { topic, partition, offset } = outcome.position;
   const submitted = correction && `${correction.source}, ${timeText(correction.issuedAt)}`;
@@ -264,14 +264,14 @@ function chooseFrom(head) {
   if (byId('version').selectedIndex === -1) byId('version').value = '';
 }
 
-/** Says why another version than the newest answers; empty where the newest does. */
+/** Explains why a version other than the newest answers; empty if the newest does. */
 function heldText({ version, head, held }) {
   if (held === null) return head === version ? '' : `; HEAD is ${head}`;
   const reason = held.reason === '' ? '' : ` (${held.reason})`;
   return `, held by alias ${held.alias}${reason}; HEAD is ${head}`;
 }
 
-/** Shows the versions again if something changed since the last look. */
+/** Refreshes the versions if something changed. */
 async function look() {
   try {
     const { lineages } = await call('/v1/lineages');
@@ -294,7 +294,7 @@ async function look() {
   }
 }
 
-/** Asks the question of a link: /?lineage=…&version=…&prompt=… */
+/** Asks the question in a link: /?lineage=…&version=…&prompt=… */
 async function askLinkedQuestion() {
   const linked = new URLSearchParams(location.search);
   for (const name of ['lineage', 'version']) {

@@ -1,4 +1,6 @@
-/** `errata doctor` as data: whether this machine can run the system, and what is installed. */
+/**
+ * `errata doctor` as data: checks whether this machine can run the system, and what is installed.
+ */
 import type { Configuration } from '../../config/configuration.ts';
 import { homeAt } from '../../config/home.ts';
 import { payloadKeysIn } from '../../config/setting-forms.ts';
@@ -10,8 +12,8 @@ import { examineVersions } from './examine-versions.ts';
 export type Diagnosis = Awaited<ReturnType<typeof diagnose>>;
 
 /**
- * Examines the machine and what is configured, within about a second. It changes nothing, except
- * that a bucket is tested with an object. `running` has the addresses of the running system.
+ * Examines the machine and the configuration within about a second. It changes nothing, except that
+ * a bucket is tested with an object. `running` has the addresses of the running system.
  */
 export async function diagnose(configuration: Configuration, running = configuration) {
   const { device } = configuration;
@@ -23,10 +25,9 @@ export async function diagnose(configuration: Configuration, running = configura
     examineTemporal(running),
   ]);
   return {
-    /** Whether everything is there that the set-up and the system need. */
+    /** True if nothing needed by the set-up and the system is missing. */
     able: [...findings, versions].every(({ state }) => state !== 'missing'),
     findings,
-    /** The parts that the set-up has installed or would install. */
     parts: PARTS.map((part) => ({ part, installed: !absent.includes(part) })),
     home: home.root,
     device,
@@ -36,12 +37,12 @@ export async function diagnose(configuration: Configuration, running = configura
   };
 }
 
-/** How the configuration protects a connection, or data at rest. */
+/** The protection of a connection, or of data at rest. */
 export interface Protection {
   readonly of: 'Kafka' | 'Temporal' | 'Temporal payloads' | 'Version log';
   /** `weak`: a password in plain text. `local`: a server on the loopback interface, or a folder. */
   readonly state: 'protected' | 'local' | 'open' | 'weak';
-  /** In words; names keys and users, never a secret. */
+  /** A description that names keys and users, but never a secret. */
   readonly how: string;
 }
 
@@ -81,7 +82,7 @@ function storage(versions: Configuration['versions']): Omit<Protection, 'of'> {
   if (versions.kind === 'folder') return { state: 'local', how: 'in a folder, by its file rights' };
   const { credentials, endpoint } = versions;
   const key = credentials === null ? "the SDK's own credentials" : `key ${credentials.accessKeyId}`;
-  // Signatures do not reveal the secret, but the stored objects can be read on the way.
+  // Signatures do not reveal the secret, but the stored objects can be read in transit.
   return endpoint?.startsWith('http:') === true
     ? { state: 'open', how: `plain text, ${key}` }
     : { state: 'protected', how: `TLS, ${key}` };

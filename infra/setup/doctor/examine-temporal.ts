@@ -1,4 +1,6 @@
-/** How Temporal's namespace keeps histories, and whether its workflows can be searched. */
+/**
+ * Checks how long Temporal's namespace keeps histories, and whether its workflows can be searched.
+ */
 import { tsToMs } from '@temporalio/common/lib/time.js';
 import {
   registrationCure,
@@ -10,14 +12,16 @@ import { temporalLineages } from '../../config/connections.ts';
 
 export interface TemporalFinding {
   name: 'Histories' | 'Search attributes';
-  /** `low`: something is lost in time, or cannot be found. `unknown`: Temporal did not answer. */
+  /**
+   * `low`: something is eventually lost, or cannot be found. `unknown`: Temporal did not answer.
+   */
   state: 'ok' | 'low' | 'unknown';
   found: string;
   /** The remedy; empty if none is needed. */
   mend: string;
 }
 
-/** Histories that are not archived should be kept for at least so many days. */
+/** Minimum number of days that unarchived histories should be kept. */
 const RETENTION_DAYS_MIN = 30;
 const DAY_MS = 24 * 3_600_000;
 const ANSWER_WAIT_MS = 5_000;

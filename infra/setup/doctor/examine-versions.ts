@@ -1,4 +1,4 @@
-/** Whether the version log can be read and written in its place, found out by trying. */
+/** Checks by trial whether the version log can be read and written at its location. */
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
@@ -7,7 +7,7 @@ import { openBucket } from '../../config/open-versions.ts';
 
 export interface VersionsFinding {
   where: string;
-  /** `low`: read-only, which is enough for `serve` and for commands that only read. */
+  /** `low`: read-only, which is enough for `serve` and for read-only commands. */
   state: 'ok' | 'low' | 'missing';
   found: string;
   /** The remedy; empty if none is needed. */

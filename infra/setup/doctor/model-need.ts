@@ -19,7 +19,7 @@ import { modelPathOf, parametersOf } from '../../config/engine-options.ts';
 import type { Device } from '../../config/home.ts';
 import { memoryLimit } from '../prerequisites.ts';
 
-/** The memory for models: the machine's or its container's, or the GPU's if tensors live there. */
+/** The memory for models: the machine's or its container's, or the GPU's if tensors are there. */
 export interface MachineMemory {
   bytes: number;
   of: 'machine' | 'GPU';
@@ -35,10 +35,9 @@ export interface ModelNeed extends Fit {
 }
 
 export interface Fit {
-  /** Both processes with a model and, in the machine's own memory, all others. */
+  /** Both processes with a model and, in main memory, all others. */
   totalBytes: number;
   fits: boolean;
-  /** The result for people. */
   sentence: string;
 }
 
@@ -50,7 +49,7 @@ const GENERAL_RULE = {
 };
 const GPU_WAIT_MS = 10_000;
 
-/** Reads the header of the configured model, no weights. A hub model need not be downloaded. */
+/** Reads only the configured model's header. A hub model need not be downloaded. */
 export async function examineModel(configuration: Configuration): Promise<ModelNeed> {
   const { name, config } = await shapeOfModel(configuration);
   const parameters = parametersFor(config, parametersOf(configuration));
@@ -68,7 +67,7 @@ export async function examineModel(configuration: Configuration): Promise<ModelN
   };
 }
 
-/** Whether the processes with a model fit into the machine together. */
+/** Tells whether the processes with a model fit into the machine together. */
 export function fitOf(memory: MemoryNeed, machine: MachineMemory): Fit {
   const others = machine.of === 'machine' ? OTHER_PROCESSES_BYTES : 0;
   const totalBytes = memory.processes.reduce((sum, { peakBytes }) => sum + peakBytes, others);
@@ -114,7 +113,7 @@ async function machineMemory(device: Device): Promise<MachineMemory> {
     : { bytes: gpuBytes, of: 'GPU' };
 }
 
-/** The memory of the first GPU, which TensorFlow uses; null if none answers. */
+/** Returns the memory of the first GPU, which TensorFlow uses; null if none answers. */
 async function gpuMemory(): Promise<number | null> {
   const query = ['--query-gpu=memory.total', '--format=csv,noheader,nounits'];
   try {

@@ -1,7 +1,7 @@
 /**
- * The addon through which tfjs calls TensorFlow, compiled here from the sources in the tfjs
- * package. That package's own install script would download a TensorFlow of 2022, without the
- * kernels of current GPUs.
+ * The addon through which tfjs calls TensorFlow, compiled from the sources in the tfjs package.
+ * That package's own install script would download a TensorFlow from 2022, which lacks kernels for
+ * current GPUs.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -15,13 +15,15 @@ import { ProvisionError, runClient } from './client-process.ts';
 const LIBRARIES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'];
 /** The part of TensorFlow's 100 MB of headers that its C interface needs. */
 const HEADERS = ['tensorflow/c/', 'tensorflow/core/platform/', 'tsl/', 'xla/tsl/'];
-/** The compiler's wheel also has programs and a library of functions that the kernels need. */
+/** The compiler's wheel also contains programs and a function library that the kernels need. */
 const CUDA_FOLDERS = [/^nvidia\/.*\/lib\//, /^nvidia\/cuda_nvcc\/(bin|nvvm)\//];
 const COMPILE_WAIT_MS = 600_000;
 const LOAD_WAIT_MS = 120_000;
 const require = createRequire(import.meta.url);
 
-/** The place of an entry of TensorFlow's wheels. CUDA must be in `../nvidia/<library>/lib`. */
+/**
+ * Returns the place of an entry of TensorFlow's wheels. CUDA must be in `../nvidia/<library>/lib`.
+ */
 export function tensorflowPlace(entry: string): string | undefined {
   const [, inTensorflow] = /^tensorflow\/(.*)$/.exec(entry) ?? [];
   if (inTensorflow === undefined)
@@ -33,7 +35,7 @@ export function tensorflowPlace(entry: string): string | undefined {
   return wanted ? inTensorflow : undefined;
 }
 
-/** The digest of the addon's sources, for the stamp of the folder. */
+/** Returns the digest of the addon's sources, for the folder's stamp. */
 export function digestOfSources(): string {
   const hash = createHash('sha256');
   for (const file of sourceFiles()) hash.update(readFileSync(file));
@@ -41,8 +43,9 @@ export function digestOfSources(): string {
 }
 
 /**
- * Compiles the addon against the libraries in `folder`, and loads it in a separate process: an
- * addon that links may still not load. Node-API is stable, so the addon outlives updates of Node.
+ * Compiles the addon against the libraries in `folder`. Then loads it in a separate process, since
+ * an addon that links may still fail to load. Node-API is stable, so the addon keeps working across
+ * Node updates.
  */
 export async function installAddon(folder: string, progress: Progress): Promise<void> {
   const compiler = findCompiler();

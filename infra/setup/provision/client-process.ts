@@ -1,6 +1,6 @@
 /**
- * Runs the clients of the package registries (pip, Maven) and the C++ compiler, and checks what
- * they downloaded. A client is bounded in time, silent unless it fails, and ends when we end.
+ * Runs the package registries' clients (pip, Maven) and the C++ compiler, and checks downloads. A
+ * client has a time limit, is silent unless it fails, and ends when we end.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -8,7 +8,7 @@ import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
-/** A step of the set-up failed. Parts installed before it stay; the next set-up resumes there. */
+/** A step of the set-up failed. Parts already installed are kept; the next set-up resumes there. */
 export class ProvisionError extends Error {
   override readonly name = 'ProvisionError';
   constructor(
@@ -26,9 +26,8 @@ export interface ClientCommand {
   readonly folder: string;
   readonly environment?: NodeJS.ProcessEnv;
   readonly waitMs: number;
-  /** Receives each line of the output. */
   readonly onLine?: (line: string) => void;
-  /** Advice for the user if it fails. */
+  /** Advice for the user on failure. */
   readonly hint: string;
 }
 
@@ -46,7 +45,7 @@ export async function runClient(command: ClientCommand): Promise<string> {
     cwd: command.folder,
     env: command.environment ?? process.env,
     stdio: ['ignore', 'pipe', 'pipe'],
-    // A group of its own, so that the client's children end with it.
+    // A separate group, so that the client's children end with it.
     detached: true,
   });
   const release = endWithUs(child.pid);
@@ -82,7 +81,7 @@ export async function runClient(command: ClientCommand): Promise<string> {
   }
 }
 
-/** Throws `ProvisionError` unless the file's sha256 is the pinned one. */
+/** Throws `ProvisionError` if the file's sha256 differs from the pinned one. */
 export async function verifySha256(file: string, expected: string): Promise<void> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(file, { highWaterMark: READ_BYTES }), hash);
@@ -95,7 +94,7 @@ export async function verifySha256(file: string, expected: string): Promise<void
   );
 }
 
-/** Kills the client's group when this process ends; returns a function that releases it. */
+/** Kills the client's group when this process ends; returns a function that cancels this. */
 function endWithUs(pid: number | undefined): () => void {
   const onExit = () => killGroup(pid);
   const onSignal = (signal: NodeJS.Signals): void => {

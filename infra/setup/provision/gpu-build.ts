@@ -1,6 +1,6 @@
 /**
- * Installs TensorFlow's CUDA build, loads it and multiplies with it, to show that the build fits
- * before it meets a GPU. It ends with 0 also if it finds no GPU.
+ * Installs TensorFlow's CUDA build, loads it and multiplies with it, to test the build before it
+ * runs on a GPU. Exits with 0 even if it finds no GPU.
  */
 import { deviceSeen, loadTensorFlow, tensorflowVersion } from '../../../model/tensor/tensorflow.ts';
 import { homeFromEnvironment } from '../../config/home.ts';

