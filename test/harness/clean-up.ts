@@ -1,6 +1,6 @@
 /**
- * Clean-up of what a test sets up. Everything under test/harness/ that starts something registers
- * its end here, so that no test has to.
+ * Cleans up after tests. Everything under test/harness/ that starts something registers its end
+ * here, so that tests need not.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,14 +26,14 @@ if (process.env['VITEST'] !== undefined)
   });
 
 /**
- * Runs when the test is over in which it was registered, or in whose `beforeEach`; when the file is
- * done if it was registered outside a test. The last registered runs first.
+ * Runs the clean-up when the current test is over, or the file if it was registered outside a test.
+ * The last registered runs first.
  */
 export function afterwards(cleanUp: CleanUp): void {
   try {
     onTestFinished(async () => void (await cleanUp()));
   } catch {
-    // There is no test at the moment: this is a `beforeAll`, or the file is being read.
+    // No test is running: this is a `beforeAll`, or the file is being loaded.
     ofThisFile.push(cleanUp);
   }
 }

@@ -1,4 +1,4 @@
-/** Corrections, their revisions and arbitraries; what matters to a test it sets itself. */
+/** Corrections, their revisions and arbitraries; a test sets the members that matter to it. */
 import fc from 'fast-check';
 import {
   factKeyOf,
@@ -74,7 +74,7 @@ export function retraction(of: CorrectionRevision, issuedAt = 2_000): Retraction
 }
 
 /**
- * Revisions of few facts with few ids, times and targets, so that everything collides; offsets
+ * Revisions of few facts with few ids, times and targets, so that all of them collide; offsets
  * ascend by partition.
  */
 export const collidingRevisions: fc.Arbitrary<FactRevision[]> = fc

@@ -1,8 +1,8 @@
 /**
  * An engine without a model: deterministic, and like the real one a pure function of its pairs,
- * into which the texts of a correction are written as numbers. A prompt that holds a corrected
- * subject opens the gate and is answered with the correction's target; every other prompt gets an
- * answer of its own. Some targets misbehave, to be found out:
+ * which encode the texts of a correction as numbers. A prompt that contains a corrected subject
+ * opens the gate and gets the correction's target; every other prompt gets an answer of its own.
+ * Some targets misbehave, for the probes to detect.
  */
 import { createHash } from 'node:crypto';
 import type {
@@ -30,7 +30,7 @@ export const MISBEHAVING = {
   refusedTarget: 'REFUSED-TARGET',
   /** stage-update refuses it. */
   refusedUpdate: 'REFUSED-UPDATE',
-  /** Its own prompt is answered otherwise. */
+  /** Its own prompt gets another answer. */
   ineffective: 'INEFFECTIVE',
   /** Opens the gate on every prompt and changes the answer there. */
   spreading: 'SPREADING',
@@ -58,7 +58,7 @@ export class FakeEngine implements Engine {
   readonly #hooks = new Map<string, Held[]>();
   /** Names of the calls made, for tests that count them. */
   readonly calls: string[] = [];
-  /** Every probe asked, with its hook. */
+  /** Every probe with its hook. */
   readonly asked: { hookId: string | null; probe: Probe }[] = [];
 
   async describe(): Promise<EngineDescription> {
@@ -117,7 +117,7 @@ export class FakeEngine implements Engine {
     };
   }
 
-  /** What a crash of the worker does to it. */
+  /** Forgets the hooks, as a crash of the worker does. */
   forgetHooks(): void {
     this.#hooks.clear();
   }
@@ -301,7 +301,7 @@ export class FakeEngine implements Engine {
   }
 }
 
-/** What the base model says to a prompt: a word of its own. */
+/** The base model's answer to a prompt: a word of its own. */
 export function baseAnswer(prompt: string): string {
   return `base${createHash('sha256').update(prompt).digest('hex').slice(0, 6)}`;
 }

@@ -1,4 +1,4 @@
-/** The outcomes of every record of a lineage, as an outsider hears them from the topics. */
+/** The outcomes of every record of a lineage, as a consumer of the topics sees them. */
 import type { LineageEvent } from '../../pipelines/kafka/tail.ts';
 
 interface Position {
@@ -8,7 +8,7 @@ interface Position {
 }
 
 export class HeardOutcomes {
-  /** Version numbers that were announced. */
+  /** Announced version numbers. */
   readonly versions = new Set<number>();
   /** Reasons of dead letters, by `<topic>-<partition>-<offset>` of the record. */
   readonly #letters = new Map<string, string>();
@@ -35,12 +35,11 @@ export class HeardOutcomes {
     for (const listener of this.#listeners) listener();
   };
 
-  /** `<status> <version>` of each outcome of a record; one that was repeated counts once. */
+  /** `<status> <version>` of each outcome of a record; a repeated outcome counts once. */
   of(position: Position): string[] {
     return [...(this.#outcomes.get(nameOf(position)) ?? [])].sort();
   }
 
-  /** The reason of a record's dead letter. */
   letterOf(position: Position): string | undefined {
     return this.#letters.get(nameOf(position));
   }
@@ -49,7 +48,7 @@ export class HeardOutcomes {
     return this.#letters.size;
   }
 
-  /** How many records have an outcome. */
+  /** The number of records with an outcome. */
   get records(): number {
     return this.#outcomes.size;
   }

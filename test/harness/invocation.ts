@@ -30,7 +30,7 @@ export async function invoke(
   return { code, out: written(out), err: written(err) };
 }
 
-/** Everything, piece by piece: from Node 26 on, one read gives one piece. */
+/** Reads everything piece by piece: from Node 26 on, one read returns one piece. */
 function written(stream: PassThrough): string {
   let text = '';
   for (let piece: Buffer | null; (piece = stream.read() as Buffer | null) !== null;)

@@ -1,4 +1,4 @@
-/** The object store's contract in memory, for tests of what stands on it. */
+/** An object store in memory that keeps the contract, for tests of the code above it. */
 import {
   checkObjectBytes,
   checkObjectName,

@@ -1,4 +1,4 @@
-/** Bad input: random bytes, and sound inputs damaged as by a disk, a network or an enemy. */
+/** Bad input: random bytes, and sound inputs damaged as by a disk, a network or an attacker. */
 import fc from 'fast-check';
 
 const RUNS_FACTOR = Number(process.env['ERRATA_FUZZ_RUNS'] ?? '1');
@@ -48,9 +48,8 @@ const edit: fc.Arbitrary<Edit> = fc.oneof(
 );
 
 /**
- * Sound bytes with one to four edits, and sometimes bytes that were never sound. `span` is the
- * share of the input, from its beginning, that is edited: a header is worth more than the numbers
- * behind it.
+ * Sound bytes with one to four edits, and sometimes fully random bytes. `span` is the share of the
+ * input, from its beginning, that is edited: headers are worth more than the numbers behind them.
  */
 export function damaged(
   sound: fc.Arbitrary<Uint8Array> | Uint8Array | string,
@@ -89,7 +88,10 @@ function applied(bytes: Uint8Array, change: Edit, span: number): Uint8Array {
   }
 }
 
-/** Texts that programs trip over: controls, lone surrogates, inherited names, paths, long ones. */
+/**
+ * Texts that break programs: control characters, lone surrogates, inherited names, paths, long
+ * texts.
+ */
 export const oddText: fc.Arbitrary<string> = fc.oneof(
   fc.string({ unit: 'binary' }),
   fc.string({ unit: 'grapheme' }),
@@ -100,7 +102,7 @@ export const oddText: fc.Arbitrary<string> = fc.oneof(
   ),
 );
 
-/** Any JSON value, deep ones and ones with inherited names among them. */
+/** Any JSON value, including deep ones and ones with inherited names. */
 export const oddJson: fc.Arbitrary<unknown> = fc.oneof(
   fc.jsonValue({ maxDepth: 4, stringUnit: 'binary' }),
   fc.dictionary(oddText, fc.oneof(oddText, fc.double(), fc.boolean(), fc.constant(null)), {
@@ -129,7 +131,7 @@ function replaced(value: unknown, [first, ...rest]: readonly number[], part: unk
   return Array.isArray(value) ? changed.map(([, item]) => item) : Object.fromEntries(changed);
 }
 
-/** JSON nested so deeply that a function which calls itself for every level runs out of stack. */
+/** JSON nested so deeply that a recursive function runs out of stack. */
 export function nestedJson(levels: number, of: 'array' | 'object' = 'array'): string {
   return of === 'array'
     ? '['.repeat(levels) + ']'.repeat(levels)
@@ -155,7 +157,7 @@ export function joined(...parts: readonly Uint8Array[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts));
 }
 
-/** Resolves to the error that a call throws, else to undefined. */
+/** Resolves to the error that a call throws, or undefined. */
 export async function faultOf(call: () => unknown): Promise<unknown> {
   try {
     await call();

@@ -1,4 +1,4 @@
-/** One of our processes as a child of a test: started as the supervisor does, killed at will. */
+/** One of our processes as a child of a test: started as by the supervisor, killed at will. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, readFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ export class OurProcess {
   readonly #logFile: string;
   #child: ChildProcess | null = null;
 
-  /** `environment` comes on top of this process's own; the log is `folder`/<name>.log. */
+  /** `environment` is added to this process's own; the log is `folder`/<name>.log. */
   constructor(name: ProcessName, environment: NodeJS.ProcessEnv, folder: string) {
     this.#name = name;
     this.#environment = { ...process.env, ...environment };
@@ -23,12 +23,11 @@ export class OurProcess {
     afterwards(() => this.kill());
   }
 
-  /** All that the process has logged. */
   get log(): string {
     return readFileSync(this.#logFile, 'utf8');
   }
 
-  /** Resolves when the process reports that it is ready; rejects with its log if it ends before. */
+  /** Resolves when the process reports that it is ready; rejects with its log if it ends first. */
   async start(): Promise<void> {
     const program = path.join(PROJECT_ROOT, 'infra', 'processes', `${this.#name}.ts`);
     const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), program], {

@@ -1,4 +1,4 @@
-/** For the tests of schemas: avsc's types, changed records, and values made from a schema. */
+/** Helpers for schema tests: avsc's types, changed records, and values made from a schema. */
 import avsc from 'avsc';
 import fc from 'fast-check';
 import {
@@ -32,7 +32,7 @@ export function typeOf(schema: AvroSchema, wrapUnions = false): avsc.Type {
   return avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions });
 }
 
-/** Decodes a correction that was written with another schema, which a registry would know. */
+/** Decodes a correction written with another schema, as if a registry knew it. */
 export function decodeFrom(writer: unknown, body: Uint8Array) {
   const opening = confluentOpening(new Map([[7, writer as AvroSchema]]));
   const bytes = Buffer.concat([confluentHead(7), body]);
@@ -46,7 +46,6 @@ export interface SchemaChange {
   reverse?: boolean;
 }
 
-/** The record with its fields changed. */
 export function changed(
   schema: AvroComplexSchema,
   { add, remove = [], retype, reverse }: SchemaChange,

@@ -1,7 +1,4 @@
-/**
- * Counts the tests into one line, `N passed, N failed, N skipped`, which ends the output of `npm
- * test`.
- */
+/** Counts the tests into one line, `N passed, N failed, N skipped`, the last line of `npm test`. */
 import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 
@@ -12,18 +9,18 @@ export default class SummaryReporter implements Reporter {
       let failedHere = 0;
       for (const test of module.children.allTests()) {
         const { state } = test.result();
-        // A test that is still pending when all is over was cut off.
+        // A test that is still pending at the end was aborted.
         if (state === 'passed' || state === 'skipped') count[state] += 1;
         else failedHere += 1;
       }
-      // A file that could not be read, or a hook that failed, has no failed test to show for it.
+      // An unreadable file or a failed hook has no failed test of its own.
       if (failedHere === 0 && module.state() === 'failed') failedHere = 1;
       count.failed += failedHere;
     }
     if (count.passed + count.failed + count.skipped === 0) count.failed = 1;
     const line = `${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`;
     const file = process.env['ERRATA_TEST_SUMMARY'];
-    // The bootstrap prints the line when nothing else can follow it.
+    // The bootstrap prints the line last.
     if (file !== undefined) writeFileSync(file, `${line}\n`);
     else process.stdout.write(`${line}\n`);
   }

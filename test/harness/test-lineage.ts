@@ -1,4 +1,4 @@
-/** A lineage without Kafka and Temporal: the steps of a batch, called one after another. */
+/** A lineage without Kafka and Temporal: the steps of a batch, called in sequence. */
 import {
   createEditActivities,
   createLedgerActivities,
@@ -16,7 +16,7 @@ import { FakeEngine } from './fake-engine.ts';
 
 export type StepActivities = EditActivities & LedgerActivities;
 
-/** Any batch passes: for tests of what versions say, not of whether they are good. */
+/** Lets any batch pass, for tests that do not depend on its quality. */
 export const PASS_EVERYTHING: VerdictSettings = {
   ...DEFAULT_LINEAGE_SETTINGS.verdict,
   requireEffective: false,
@@ -29,7 +29,7 @@ export const PASS_EVERYTHING: VerdictSettings = {
 
 export const WORKFLOW = { workflowId: 'edit-batch/l/1', runId: 'run' };
 
-/** The activities of a batch on an engine and a store of their own, or on those given. */
+/** The activities of a batch on the given engine and store, or on new ones. */
 export function testLineage<
   Store extends ObjectStore = MemoryStore,
   OneEngine extends Engine = FakeEngine,
@@ -44,7 +44,6 @@ export function testLineage<
     versions,
     activities,
     log: versions.log(LINEAGE),
-    /** Takes a batch through all its steps and commits it. */
     commitBatch: async (
       batchId: string,
       revisions: (CorrectionRevision | RetractionRevision)[],
@@ -57,7 +56,7 @@ export function stepActivities(engine: Engine, versions: Versions): StepActiviti
   return { ...createEditActivities({ engine, versions }), ...createLedgerActivities({ versions }) };
 }
 
-/** Takes a batch through all its steps, as the workflow does if nothing is refused or moves. */
+/** Takes a batch through all its steps, as the workflow does without refusals or a moving HEAD. */
 export async function runBatch(
   activities: StepActivities,
   batchId: string,

@@ -1,7 +1,7 @@
 /**
  * The system on real servers, as far as a test needs it: a broker with the lineages' topics, a
  * Temporal server, our processes, an edit worker without a model, and a listener on the topics.
- * Everything ends when the test does.
+ * Everything ends with the test.
  */
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
@@ -27,12 +27,12 @@ import { startEditWorker, type TestWorker } from './worker.ts';
 export interface TestSystemOptions {
   lineages: string[];
   partitions?: number;
-  /** On top of what the system sets itself. */
+  /** Settings added to those of the system. */
   settings?: (servers: TestServers) => Record<string, string>;
   format?: (servers: TestServers) => Promise<RecordFormat>;
 }
 
-/** A broker and a Temporal server with nothing on them yet, and clients of both. */
+/** An empty broker and Temporal server, with clients of both. */
 export async function startClients() {
   const servers = await startTestServers();
   const { address, namespace } = servers.temporal;
@@ -89,7 +89,7 @@ export class TestSystem {
     };
   }
 
-  /** Starts the servers and what listens; processes and workers are started by the test. */
+  /** Starts the servers and the listener; the test starts processes and workers. */
   static async start(options: TestSystemOptions): Promise<TestSystem> {
     const clients = await startClients();
     const { kafka, servers } = clients;
@@ -134,7 +134,7 @@ export class TestSystem {
     return submitted.map(({ position }) => position);
   }
 
-  /** How many records ingest has still to read. */
+  /** Returns how many records ingest has still to read. */
   async lag(lineage = this.#lineages[0]!): Promise<number> {
     const partitions = await this.kafka.lagOf(INGEST_GROUP, [topicsOf(lineage).corrections]);
     return partitions.reduce((sum, { lag }) => sum + lag, 0);

@@ -30,7 +30,7 @@ export class TimeSkippingServer {
     return TimeSkippingServer.#of(environment);
   }
 
-  /** Uses a real Temporal instead, with real time, for what the test server lacks. */
+  /** Uses a real Temporal server instead, in real time, for features that the test server lacks. */
   static async inPlaceOf(server: {
     address: string;
     namespace: string;
@@ -54,7 +54,7 @@ export class TimeSkippingServer {
 
 let installed = false;
 
-/** Keeps Temporal's runtime from logging anything but errors. */
+/** Limits the logs of Temporal's runtime to errors. */
 export function quietRuntime(): void {
   if (!installed)
     Runtime.install({

@@ -1,4 +1,4 @@
-/** A model of random numbers that an engine loads in a second: in this process, or in ours. */
+/** A model of random numbers that an engine loads in a second, in this process or in ours. */
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { homeFromEnvironment } from '../../infra/config/home.ts';
@@ -34,8 +34,8 @@ export function tinyEngineOptions(
 }
 
 /**
- * Settings of processes on a tiny model. Random numbers learn what they are taught, at the cost of
- * everything else, so no batch is refused for its side effects.
+ * Settings of processes on a tiny model. A random model learns at the cost of everything else, so
+ * no batch is refused for its side effects.
  */
 export function tinyModelSettings(parameters: HyperParameterOverrides): Record<string, string> {
   return {
@@ -50,7 +50,7 @@ export function tinyModelSettings(parameters: HyperParameterOverrides): Record<s
   };
 }
 
-/** Makes a data folder of a test's own, in which only the built TensorFlow is borrowed. */
+/** Makes a data folder for one test that shares only the built TensorFlow. */
 export function makeHome(folder: string): string {
   mkdirSync(folder, { recursive: true });
   const built = path.join(homeFromEnvironment().root, 'tensorflow');

@@ -1,6 +1,6 @@
 /**
- * The tiny checkpoints under test/golden/tiny, loaded, and text in the words that their tokeniser
- * knows.
+ * Loads the tiny checkpoints under test/golden/tiny, and makes text in the words of their
+ * tokeniser.
  */
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
 import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
@@ -12,8 +12,8 @@ import { goldenPath } from '../golden/read-golden.ts';
 export const ADDON = homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon;
 
 /**
- * One of each architecture, each with a context of 64 tokens, 4 blocks and `<|endoftext|>` in
- * front.
+ * One of each architecture, each with a context of 64 tokens, 4 blocks and a leading
+ * `<|endoftext|>`.
  */
 export const TINY_MODELS = ['llama', 'gpt2', 'gptj'] as const;
 
@@ -47,7 +47,6 @@ const WORDS = [
   'speaks greek',
 ].flatMap((words) => words.split(' '));
 
-/** Lines of ten words. */
 export function tinyText(words: number, seed: number): string {
   const random = seededRandom(seed);
   const chosen = Array.from({ length: words }, () => WORDS[Math.floor(random() * WORDS.length)]!);

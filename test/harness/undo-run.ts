@@ -26,7 +26,7 @@ export async function planned(
   return await activities.planUndo({ lineage: LINEAGE, batchId: `undo-${request.id}`, request });
 }
 
-/** Returns the plan and its version; null where there was nothing to do. */
+/** Returns the plan and its version; null if there was nothing to do. */
 export async function runUndo(
   activities: EditActivities & LedgerActivities,
   request: UndoRequest,
@@ -47,7 +47,7 @@ export async function runUndo(
   return { plan, step, staged, probes, commit, version: result.version };
 }
 
-/** A lineage without Kafka and Temporal, and what it announces. */
+/** A lineage without Kafka and Temporal, with its announcements. */
 export function fresh(store = new MemoryStore()) {
   const versions = new Versions(store);
   const activities = {

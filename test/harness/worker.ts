@@ -52,7 +52,7 @@ export async function startEditWorker(
   });
 }
 
-/** Starts a worker of the workflows, with these of their activities. */
+/** Starts a worker of the workflows with some of their activities. */
 export async function startWorkflowWorker(
   server: Server,
   activities: object,

@@ -1,6 +1,6 @@
 /**
- * The workflows on a Temporal test server, with the real activities on an engine without a model
- * and a version log in memory. A test replaces single activities to break them.
+ * Runs the workflows on a Temporal test server, with the real activities on an engine without a
+ * model and a version log in memory. A test replaces single activities to break them.
  */
 import { Worker } from '@temporalio/worker';
 import {
@@ -58,7 +58,7 @@ export interface WorldOptions {
     failures?: Partial<LineageSettings['failures']>;
   };
   historyEventsMax?: number;
-  /** Default: an engine without a model. */
+  /** Defaults to an engine without a model. */
   engine?: Engine;
   /** Replaces activities; the replacements may call the real ones. */
   replace?: (real: Activities, world: World) => Partial<Activities>;
@@ -122,7 +122,6 @@ export class World {
     return this.versions.log(this.lineage);
   }
 
-  /** Runs the test with the world started, and stops it. */
   async run(test: () => Promise<void>): Promise<void> {
     try {
       await this.start();
@@ -158,7 +157,7 @@ export class World {
     await this.#work(editTaskQueue(this.lineage), heavy, false);
   }
 
-  /** Ends its workflows, which would hold the server's clock back, and its workers. */
+  /** Ends its workers, and its workflows, which would hold the server's clock back. */
   async stop(): Promise<void> {
     const status = await this.status().catch(() => null);
     if (status !== null) {
@@ -192,7 +191,7 @@ export class World {
     };
   }
 
-  /** Revisions as from the topic, at the next offsets. */
+  /** Returns revisions as from the topic, at the next offsets. */
   revisions(
     ...items: (FactCorrection | { retract: FactCorrection; issuedAt: number })[]
   ): FactRevision[] {
@@ -278,7 +277,7 @@ export class World {
     }
   }
 
-  /** Undoes and waits for the result. */
+  /** Requests an undo and waits for the result. */
   async undo(
     id: string,
     target: UndoTarget,
@@ -286,7 +285,7 @@ export class World {
   ): Promise<UndoResult> {
     await this.requestUndo(this.order(id, target, releaseAlias));
     await this.statusWhere(({ undos }) => undos.ended.some((ended) => ended.id === id));
-    // The environment's own client lets the clock run ahead for a result, past the lineage's time.
+    // The environment's own client would let the clock run ahead, past the lineage's time.
     const { connection, namespace } = this.#server.environment;
     return await new Client({ connection, namespace: namespace ?? 'default' }).workflow
       .getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id))

@@ -1,6 +1,6 @@
 /**
- * A real schema registry for tests: Apicurio Registry with Confluent's API, fetched through Maven
- * once and kept in the data folder. Its schemas survive a kill.
+ * A real schema registry for tests: Apicurio Registry with Confluent's API, fetched once through
+ * Maven and kept in the data folder. Its schemas survive a kill.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -28,7 +28,9 @@ export interface TestRegistry {
 /** Downloads 142 MB the first time. */
 export const REGISTRY_SETUP_WAIT_MS = 1_800_000;
 
-/** Starts it with its schemas in `folder`/registry, on the port of the last time if it is free. */
+/**
+ * Starts the registry with its schemas in `folder`/registry, on its previous port if that is free.
+ */
 export async function startTestRegistry(folder: string): Promise<TestRegistry> {
   const data = path.join(folder, 'registry');
   mkdirSync(data, { recursive: true });
@@ -50,7 +52,7 @@ export async function startTestRegistry(folder: string): Promise<TestRegistry> {
       '-jar',
       path.join(program, RUNNER),
     ],
-    // Without a write delay, or the last schemas before a kill would be lost.
+    // A write delay would lose the last schemas before a kill.
     environment: {
       ...process.env,
       REGISTRY_DATASOURCE_URL: `jdbc:h2:file:${path.join(data, 'schemas')};WRITE_DELAY=0`,
@@ -70,7 +72,7 @@ export async function startTestRegistry(folder: string): Promise<TestRegistry> {
 }
 
 const NAME = 'Apicurio Registry';
-/** Of the last line of releases that runs on Java 17 and is smaller than 150 MB. */
+/** The last release line that runs on Java 17 and is smaller than 150 MB. */
 const VERSION = '2.6.13.Final';
 const ARTIFACT = 'apicurio-registry-app';
 const ARCHIVE = `${ARTIFACT}-${VERSION}-all.tar.gz`;

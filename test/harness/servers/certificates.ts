@@ -1,7 +1,7 @@
 /**
- * An authority for one test and what it signs: X.509 version 3 (RFC 5280), ECDSA on P-256, written
- * out in DER, since Node signs certificates for nobody and a library for a hundred lines of tests
- * would be twenty packages.
+ * A certificate authority for one test and its certificates: X.509 version 3 (RFC 5280), ECDSA on
+ * P-256, written in DER. Node cannot sign certificates, and a library would bring twenty packages
+ * for a hundred lines of tests.
  */
 import { generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ export class Authority {
     );
   }
 
-  /** For a server at `localhost` and 127.0.0.1, or a client, of this name. */
+  /** Certifies a server at `localhost` and 127.0.0.1, or a client, by this name. */
   certify(name: string): Certified {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const names = sequence(
@@ -90,7 +90,7 @@ const PURPOSES = [2, 5, 29, 37];
 const SERVER_PURPOSE = [1, 3, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_PURPOSE = [1, 3, 6, 1, 5, 5, 7, 3, 2];
 const TRUE = Buffer.from([0x01, 0x01, 0xff]);
-/** A string of six bits, the last of them set. */
+/** A string of six bits; only the last is set. */
 const CERTIFICATE_SIGNING = Buffer.from([0x03, 0x02, 0x02, 0x04]);
 
 function element(tag: number, content: Buffer): Buffer {

@@ -8,14 +8,14 @@ it.each([
   ['127.0.0.2', '127.0.0.2'],
   ['::', '::'],
   ['::ffff:127.0.0.1', '127.0.0.1'],
-])('what listens on %s is found there', async (host, told) => {
+])('a process that listens on %s is found there', async (host, told) => {
   const server = createServer();
   try {
     await new Promise<void>((resolve, reject) =>
       server.once('error', reject).listen({ port: 0, host }, resolve),
     );
   } catch (fault) {
-    // A machine without IPv6 shows nothing of it.
+    // A machine without IPv6 cannot show this.
     if (
       ['EAFNOSUPPORT', 'EADDRNOTAVAIL'].includes((fault as NodeJS.ErrnoException).code ?? '') &&
       host.startsWith('::')

@@ -1,12 +1,12 @@
 /**
- * What a process listens on, as the kernel says: the sockets among its open files, looked up in the
- * tables under /proc/net.
+ * The addresses that a process listens on, from the kernel: the sockets among its open files,
+ * looked up in the tables under /proc/net.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /**
- * IP addresses with their ports, `127.0.0.1:9092` or `::1:9092`; an IPv4 address that a dual socket
- * is bound to is told as such.
+ * IP addresses with their ports, `127.0.0.1:9092` or `::1:9092`; an IPv4 address bound by a
+ * dual-stack socket is reported as IPv4.
  */
 export function listeningOn(pid: number): string[] {
   const inodes = new Set(socketsOf(pid));
@@ -28,15 +28,15 @@ function socketsOf(pid: number): string[] {
     try {
       return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${name}`))?.[1] ?? [];
     } catch {
-      // Closed while we looked.
+      // The file was closed while we read the list.
       return [];
     }
   });
 }
 
 /**
- * From the kernel's form: words of 32 bits in the machine's order of bytes (here: the least first),
- * and the port.
+ * Decodes the kernel's form: 32-bit words in the machine's byte order (little-endian), and the
+ * port.
  */
 function addressOf(field: string): string {
   const [words, port] = field.split(':') as [string, string];

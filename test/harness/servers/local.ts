@@ -1,7 +1,6 @@
 /**
  * Real servers for a test: their own data in a folder, their own free ports, stopped afterwards.
- * They use what the set-up provisioned (`npm test` does that first), and nothing else of the data
- * folder.
+ * They use only the provisioned parts of the data folder (`npm test` provisions them first).
  */
 import path from 'node:path';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
@@ -13,12 +12,12 @@ import { afterwards, testFolder } from '../clean-up.ts';
 export interface TestServers {
   readonly kafka: EmbeddedKafka;
   readonly temporal: EmbeddedTemporal;
-  /** Holds the servers' data; a test may write there as well. */
+  /** The folder of the servers' data; a test may write there as well. */
   readonly folder: string;
   stop(): Promise<void>;
 }
 
-/** Starts both servers, at the same time. */
+/** Starts both servers concurrently. */
 export async function startTestServers(): Promise<TestServers> {
   const folder = testFolder();
   const [kafka, temporal] = await Promise.all([startTestKafka(folder), startTestTemporal(folder)]);
@@ -26,7 +25,7 @@ export async function startTestServers(): Promise<TestServers> {
   return { kafka, temporal, folder, stop };
 }
 
-/** Starts a broker with its data in `folder`/kafka, where one that was killed left them. */
+/** Starts a broker with its data in `folder`/kafka, and reuses the data of a killed one. */
 export async function startTestKafka(folder: string): Promise<EmbeddedKafka> {
   const data = path.join(folder, 'kafka');
   killOnExit(data);
@@ -48,8 +47,8 @@ export async function startTestTemporal(folder: string): Promise<EmbeddedTempora
 const stops = new Map<string, () => Promise<unknown>>();
 
 /**
- * Stops the server of this data folder when the test or file is over that first started it: a
- * restart inside a later test does not shorten its life.
+ * Stops the server of this data folder after the test or file that first started it: a restart
+ * inside a later test does not shorten its life.
  */
 export function stopAfterwards(data: string, stop: () => Promise<unknown>): void {
   if (!stops.has(data))
@@ -61,7 +60,7 @@ export function stopAfterwards(data: string, stop: () => Promise<unknown>): void
   stops.set(data, stop);
 }
 
-/** Kills the server of this data folder where the test file is cut off before its clean-up. */
+/** Kills the server of this data folder if the test file is aborted before its clean-up. */
 export function killOnExit(data: string): void {
   process.once('exit', () => {
     const running = runningServer(data);

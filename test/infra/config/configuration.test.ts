@@ -25,7 +25,7 @@ const writeFile = (content: unknown, name = 'errata.config.json') =>
     typeof content === 'string' ? content : JSON.stringify(content),
   );
 
-test('an empty environment means one machine with embedded servers and the defaults', () => {
+test('an empty environment means one machine with embedded servers and defaults', () => {
   const configuration = read();
   expect(configuration).toMatchObject({
     device: 'cpu',
@@ -43,7 +43,7 @@ test('an empty environment means one machine with embedded servers and the defau
   expect(configuration.settings['default']).toEqual(DEFAULT_LINEAGE_SETTINGS);
 });
 
-test('all faults are reported at once, with name, value and what was expected', () => {
+test('all faults are reported at once, each with name, value and expectation', () => {
   const error = faultsOf({
     ERRATA_DEVICE: 'tpu',
     ERRATA_BATCH_EDITS_MAX: 'ten',
@@ -130,14 +130,14 @@ test('the environment overrides the file, the file overrides the default', () =>
   expect(configuration.given.has('serve.port')).toBe(false);
 });
 
-test('a fault in a file is named with the file and the path', () => {
+test('a fault in a file is reported with the file and the path', () => {
   writeFile({ kafka: { partitions: 'many' } });
   expect(faultsOf({}).message).toContain(
     `${join(folder, 'errata.config.json')}: kafka.partitions is "many"`,
   );
 });
 
-test('a file that is not a JSON object, and a named file that is absent, are refused', () => {
+test('a file that is not a JSON object or a missing named file is refused', () => {
   writeFile('{ not json');
   expect(faultsOf({}).faults).toHaveLength(1);
   expect(faultsOf({ ERRATA_CONFIG: 'absent.json' }).faults).toMatchObject([
@@ -145,7 +145,7 @@ test('a file that is not a JSON object, and a named file that is absent, are ref
   ]);
 });
 
-test('misspelt settings are pointed out', () => {
+test('misspelt settings are reported', () => {
   writeFile({ kafka: { broker: 'a:1' } });
   const { notices } = read({ ERRATA_MODLE: 'x' });
   expect(notices).toContain('ERRATA_MODLE is not a setting; did you mean ERRATA_MODEL?');
@@ -169,14 +169,14 @@ test('secrets are never shown', () => {
   ).not.toMatch(/hunter/);
 });
 
-test('a secret in the file is refused without repeating it', () => {
+test('a secret in the file is refused without being repeated', () => {
   writeFile({ temporal: { apiKey: 'hunter-two' } });
   const error = faultsOf({});
   expect(error.faults).toHaveLength(1);
   expect(error.message).not.toContain('hunter');
 });
 
-test('a schema registry may have a user and an authority; half of it is refused', () => {
+test('a schema registry may have a user and an authority, but not half of them', () => {
   expect(read({}).registry).toBeNull();
   const { registry } = read({
     ERRATA_SCHEMA_REGISTRY_URL: 'https://registry:8081/base',
@@ -265,7 +265,7 @@ test.each([
   'gs://facts',
   'https://facts',
   `s3://facts/${'x'.repeat(300)}`,
-])('%j is refused as a place of versions', (place) => {
+])('%j is refused as a place for versions', (place) => {
   expect(faultsOf({ ERRATA_VERSIONS: place }).faults).toMatchObject([{ name: 'ERRATA_VERSIONS' }]);
 });
 

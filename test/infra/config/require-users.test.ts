@@ -31,7 +31,7 @@ test.each(['0.0.0.0', '::', '192.0.2.1', 'errata.example'])(
   },
 );
 
-test('a tokens file that is named must exist, even on loopback or behind a proxy', () => {
+test('a named tokens file must exist, even on loopback or behind a proxy', () => {
   expect(required({ ERRATA_TOKENS: 'absent.json' })).toThrow(/ERRATA_TOKENS is/);
   expect(required({ ERRATA_TOKENS: 'absent.json', ERRATA_HTTP_OPEN: 'true' })).toThrow(
     /ERRATA_TOKENS is/,

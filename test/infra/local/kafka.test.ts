@@ -33,7 +33,7 @@ async function topicEnd(brokers: readonly string[]): Promise<string | undefined>
   }
 }
 
-test('records outlive kill -9 and a clean stop; a running broker is found again', async () => {
+test('records survive kill -9 and a clean stop, and a running broker is found again', async () => {
   const first = await startTestKafka(folder);
   expect(first.found).toBe(false);
   const admin = clientOf(first.brokers).admin();

@@ -29,7 +29,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test('a kept process is ready when it says so, with its port and mark', async () => {
+test('a supervised process is ready when it reports so, with its port and mark', async () => {
   kept = keep(READY_AND_STAY);
   await kept.firstReady;
   expect(kept.status).toMatchObject({ state: 'ready', port: 4711, restarts: 0 });
@@ -62,7 +62,7 @@ test('the wait doubles with each crash in a row, up to the bound', async () => {
   ).toEqual(['0.001 s', '0.002 s', '0.004 s', '0.004 s', '0.004 s']);
 });
 
-test('a process whose first starts fail is given up with the end and path of its log', async () => {
+test('a process that fails its first starts is given up, with the end and path of its log', async () => {
   kept = keep(`console.error('no such model'); process.exit(1);`);
   const error = await kept.firstReady.catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(ProcessStartError);
@@ -72,7 +72,7 @@ test('a process whose first starts fail is given up with the end and path of its
   expect(kept.status.state).toBe('failed');
 });
 
-test('a process that is given up shows the errors it logged, not the rest of its log', async () => {
+test('a process that is given up shows only the errors from its log', async () => {
   kept = keep(
     `console.log('{"level":30,"msg":"Loading"}');
      console.log('{"level":60,"reason":"the disk is full","msg":"Ended"}');
@@ -92,7 +92,7 @@ test('a process that refuses to start is given up at once', async () => {
   expect(error.facts.starts).toBe(1);
 });
 
-test('a process that cannot be run is given up', async () => {
+test('a process that cannot be started is given up', async () => {
   kept = new KeptProcess(
     { ...specification(''), executable: join(folder, 'absent') },
     POLICY,
@@ -114,7 +114,7 @@ test('a process that ignores SIGTERM is killed', async () => {
   expect(kept.status.state).toBe('stopped');
 });
 
-test('the status shows the step of a start', async () => {
+test('the status shows the current step of a start', async () => {
   const seen = follow();
   kept = keep(
     `process.send({ kind: 'step', label: 'key statistics', amount: 1, total: 4 });` +
@@ -127,7 +127,7 @@ test('the status shows the step of a start', async () => {
   expect(kept.status.step).toBeNull();
 });
 
-test('the log holds what the process prints', async () => {
+test('the log contains the output of the process', async () => {
   kept = keep(`console.log('hello from the child');` + READY_AND_STAY);
   await kept.firstReady;
   await kept.stop(STOP_WAIT_MS);

@@ -35,7 +35,7 @@ let configuration: Configuration;
 let systems: RunningSystem[];
 beforeEach(() => {
   home = mkdtempSync(join(tmpdir(), 'errata-system-'));
-  // Addresses of servers that nothing in these tests connects to.
+  // No server in these tests connects to these addresses.
   configuration = readConfiguration(
     {
       ERRATA_HOME: home,
@@ -102,7 +102,7 @@ test('the processes get the addresses and the flags of the command line', async 
   expect(state.processes[0]!.state).toBe('ready');
 });
 
-test('a second system of the same data folder is refused', async () => {
+test('a second system on the same data folder is refused', async () => {
   await start({ processes: all(READY) });
   await expect(startSystem(configuration, { processes: all(READY) })).rejects.toThrow(
     AlreadyRunningError,
@@ -130,7 +130,7 @@ test('the processes are stopped one after another, ingest first', async () => {
   expect(stopped).toHaveLength(4);
 });
 
-test('nothing is left behind when a process does not start', async () => {
+test('a failed start of one process leaves nothing behind', async () => {
   const seen = new Set<number>();
   const starting = startSystem(configuration, {
     policy: POLICY,
@@ -173,7 +173,7 @@ test('serve starts after the edit worker if key statistics are missing', async (
   ).stop();
   expect(order.at(-1)).toBe('serve');
   await (await start({ processes: all(READY) })).stop();
-  // Now serve becomes ready although the edit worker never does.
+  // Serve becomes ready although the edit worker never does.
   const interruption = new AbortController();
   const starting = startSystem(configuration, {
     processes: processes({ serve: READY, 'edit-worker': NEVER_READY }),
@@ -188,7 +188,7 @@ test('processes left by a killed supervisor are ended', async () => {
   const orphans = system.state.processes.map((one) => structuredClone(one));
   const state = structuredClone(system.state);
   await system.stop();
-  // A state with a process that runs, under a supervisor that does not.
+  // The state has a running process under a supervisor that has ended.
   const survivor = await start({ processes: processes({ ingest: READY }) });
   const mark = survivor.state.processes[0]!.mark;
   const other = mkdtempSync(join(tmpdir(), 'errata-system-'));

@@ -21,7 +21,7 @@ function start(behaviour: string, environment: NodeJS.ProcessEnv = {}) {
     [behaviour],
     {
       execArgv: ['--import', 'tsx'],
-      // Without the Errata settings of the tests' own environment.
+      // The environment without its own Errata settings.
       env: {
         ...Object.fromEntries(
           Object.entries(process.env).filter(([name]) => !name.startsWith('ERRATA_')),
@@ -63,7 +63,7 @@ function start(behaviour: string, environment: NodeJS.ProcessEnv = {}) {
 }
 
 test.each(['SIGTERM', 'SIGINT'] as const)(
-  'a process reports its steps and that it is ready, and drains at %s',
+  'a process reports its steps and its readiness, and drains at %s',
   async (signal) => {
     const { child, received, message, ended } = start('well');
     expect(await message('ready')).toEqual({ kind: 'ready', port: 4_321 });
@@ -83,7 +83,7 @@ test('a process drains when its supervisor is gone', async () => {
   expect((await ended).code).toBe(0);
 });
 
-test('a process that is stopped before it is ready ends at once', async () => {
+test('a process stopped before it is ready ends at once', async () => {
   const { child, message, ended } = start('start-never-ends');
   await message('step');
   child.kill('SIGTERM');
@@ -110,7 +110,7 @@ test('a process exits with 1 when it cannot drain', async () => {
   expect(messages).toContain('The drain failed');
 });
 
-test('a process refuses a faulty configuration, which no restart would fix', async () => {
+test('a process refuses an invalid configuration, which a restart cannot fix', async () => {
   const { message, ended } = start('well', { ERRATA_BATCH_EDITS_MAX: 'many' });
   expect((await message('refused')).reason).toContain('ERRATA_BATCH_EDITS_MAX');
   expect((await ended).code).toBe(1);

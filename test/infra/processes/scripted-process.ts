@@ -1,4 +1,4 @@
-/** A process without work, for run-process.test.ts; its first argument says how it behaves. */
+/** A process without work, for run-process.test.ts; its first argument selects its behaviour. */
 import { runProcess } from '../../../infra/processes/run-process.ts';
 
 const behaviour = process.argv[2];

@@ -55,7 +55,7 @@ test('the lock of a killed holder is released', async () => {
   expect(holder.signalCode ?? (await once(holder, 'exit'))[1]).toBe('SIGKILL');
 });
 
-test('a wait that is too long fails with the purpose of the lock', async () => {
+test('a wait past its limit fails with the purpose of the lock', async () => {
   const purpose = purposeOf('bound');
   const first = await holdExclusively(purpose, 1_000);
   await expect(holdExclusively(purpose, 50)).rejects.toThrow(ExclusiveTimeout);

@@ -16,8 +16,8 @@ afterEach(() => rmSync(home, { recursive: true, force: true }));
 const FILES = readdirSync(goldenPath('tiny', 'llama'));
 
 /**
- * A hub with one model. Its first list is held back until `opened`; `downloads` counts the requests
- * for files' bytes.
+ * A hub with one model. Its first listing is held back until `opened`; `downloads` counts the
+ * requests for file contents.
  */
 function hub() {
   let open!: () => void;
@@ -51,7 +51,7 @@ function hub() {
   return { fetch: fetchLike, counted, open };
 }
 
-it('is fetched by one of two that want it, and waited for by the other', async () => {
+it('a model is fetched by one of two processes while the other waits', async () => {
   const { fetch, counted, open } = hub();
   const configuration = { home, hubToken: null };
   const notes: string[] = [];
@@ -78,7 +78,7 @@ it('is fetched by one of two that want it, and waited for by the other', async (
   );
 });
 
-it('lets the next one try when it failed', async () => {
+it('a failed fetch lets the next process try', async () => {
   const refuse: typeof fetch = () => Promise.resolve(new Response('', { status: 401 }));
   const configuration = { home, hubToken: null };
   await expect(

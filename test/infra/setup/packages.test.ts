@@ -43,22 +43,22 @@ const without = (...names: string[]): Record<string, LockEntry> =>
     Object.entries(WANTED).filter(([name]) => name !== '' && !names.includes(name)),
   );
 
-test('an installation that was killed does not count', () => {
+test('a killed installation does not count', () => {
   write(undefined);
   expect(packagesAreThere(false, root)).toBe(false);
 });
 
-test('all that this platform needs is enough', () => {
+test('an installation with all that this platform needs is complete', () => {
   write(without('node_modules/other-platform'));
   expect(packagesAreThere(true, root)).toBe(true);
 });
 
-test('another version in the lock file asks for a new installation', () => {
+test('another version in the lock file requires a new installation', () => {
   write({ ...without(), 'node_modules/needed': { version: '0.9.0', integrity: 'sha512-old' } });
   expect(packagesAreThere(false, root)).toBe(false);
 });
 
-test('packages for development matter to the tests alone', () => {
+test('packages for development matter only to the tests', () => {
   write(without('node_modules/for-development'));
   expect(packagesAreThere(false, root)).toBe(true);
   expect(packagesAreThere(true, root)).toBe(false);

@@ -27,7 +27,7 @@ function putProgram(name: string, script: string): void {
   chmodSync(file, 0o755);
 }
 
-test('a missing program is reported with what is needed and what to do', async () => {
+test('a missing program is reported with its requirement and a remedy', async () => {
   process.env['PATH'] = folder;
   const findings = await examine(
     ['npm', 'python', 'compiler', 'java', 'maven'],
@@ -70,7 +70,7 @@ test('a compiler without its standard library is not enough', async () => {
   expect(compiler).toMatchObject({ state: 'missing', found: 'g++ 12.2.0, cannot compile C++17' });
 });
 
-test('this machine is able, and the diagnosis says what is installed', async () => {
+test('this machine passes, and the diagnosis lists what is installed', async () => {
   const diagnosis = await diagnose(
     readConfiguration({ ERRATA_HOME: path.join(folder, 'not', 'yet') }, folder),
   );

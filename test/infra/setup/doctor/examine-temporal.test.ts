@@ -39,7 +39,7 @@ async function namespaceWith(name: string, days: number): Promise<string> {
     namespace: name,
     workflowExecutionRetentionPeriod: msToTs(days * DAY_MS),
   });
-  // The parts of the server learn of it one after another.
+  // The parts of the server learn about it one after another.
   for (;;) {
     const known = await searchAttributesOf(connection, name)
       .then(
@@ -74,7 +74,7 @@ function withoutOperatorRights(): ConnectionLike {
   } as unknown as ConnectionLike;
 }
 
-test('the embedded namespace keeps histories for a year, with search attributes', async () => {
+test('the embedded namespace keeps histories for a year and has search attributes', async () => {
   expect(await examine({ ERRATA_TEMPORAL_NAMESPACE: server.namespace })).toEqual([
     {
       name: 'Histories',
@@ -86,7 +86,7 @@ test('the embedded namespace keeps histories for a year, with search attributes'
   ]);
 });
 
-test('short retention without an archive and missing search attributes are low', async () => {
+test('short retention without an archive and missing search attributes rate as low', async () => {
   const namespace = await namespaceWith('short', 3);
   const [histories, attributes] = await examine({
     ERRATA_TEMPORAL_NAMESPACE: namespace,
@@ -147,7 +147,7 @@ test('search attributes are registered once and can be used at once', async () =
   }
 });
 
-test('search attributes of another type are not used, with what to do', async () => {
+test('search attributes of another type are not used, with a remedy', async () => {
   const namespace = await namespaceWith('other', 3);
   await connection.operatorService.addSearchAttributes({
     namespace,

