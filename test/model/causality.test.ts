@@ -1,7 +1,7 @@
 /**
- * What the model says to a prompt is a function of the prompt: not of its neighbours in a batch,
- * nor of padding, nor of how a cache cuts it up. The reference's gate, a z-score over a padded
- * sequence, breaks each of these.
+ * Checks that the model's answer depends on the prompt alone: not on its neighbours in a batch, on
+ * padding, or on how a cache cuts it. The reference's gate, a z-score over a padded sequence,
+ * breaks each of these.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -41,7 +41,7 @@ const GATES: Record<string, GateParameters> = {
   'a subject gate with a map for every subject': gateOf('subject'),
   'a subject gate with one map for all': gateOf('joint'),
 };
-/** Logits of the size of 1 to 10; another layout sums in another order. */
+/** Logits are 1 to 10 in size; another layout sums in another order. */
 const LOGIT_TOLERANCE = 2e-3;
 const DECODED_TOKENS = 6;
 const ALONE = READING_FORMS['unpadded, in one pass']!;
@@ -69,7 +69,7 @@ describe.each(
     await edited.tiny.close();
   });
 
-  it('opens on corrections, and not on everything', () => {
+  it('opens on corrections, but not on everything', () => {
     const opens = alone.map(({ opened }) => opened.size > 0);
     expect(opens.slice(0, edited.related.length).filter(Boolean).length).toBeGreaterThanOrEqual(
       edited.related.length - 2,
@@ -81,7 +81,7 @@ describe.each(
   });
 
   it.each(Object.entries(READING_FORMS))(
-    'says the same and leaves what it does not open as it was, %s',
+    'reads the same logits and leaves unopened sequences unchanged, %s',
     (_, form) => {
       const readings = readAs(edited.tiny.model, prompts, form, hook);
       readings.forEach((reading, i) => {
@@ -91,7 +91,7 @@ describe.each(
     },
   );
 
-  it('says the same beside a far longer neighbour', () => {
+  it('reads the same logits beside a far longer neighbour', () => {
     const long = [...front, ...edited.tiny.checkpoint.tokenizer.encode(tinyText(40, 77))].slice(
       0,
       60,
@@ -183,8 +183,8 @@ function expectAlike(found: Reading, wanted: Reading, where: string): void {
 }
 
 /**
- * Bit for bit the base model's up to the first opening, whatever opened in its neighbours; and
- * another model's from there on.
+ * Bit for bit the base model's logits up to the first opening, whatever opens in neighbours, and
+ * different ones from there on.
  */
 function expectBaseUntilOpened({ logits, opened }: Reading, base: Reading, where: string): void {
   const first = Math.min(logits.length, ...[...opened].map((at) => Number(at.split(':')[1])));

@@ -12,9 +12,12 @@ import { download64, multiply64, scope64 } from '../../model/tensor/float64.ts';
 import { largestDifference } from '../golden/read-golden.ts';
 import { batches, contexts, front, probes, Twin } from './comeba-world.ts';
 
-/** Each is a share of the largest entry: float32 here, float64 there. Seen: 5e-6 at most. */
+/**
+ * Tolerances as shares of the largest entry: float32 in our code, float64 in the twin. Seen: 5e-6
+ * at most.
+ */
 const TOLERANCE = {
-  /** Twenty Adam steps, each of which divides by the root of a small second moment. */
+  /** Twenty Adam steps, each divided by the root of a small second moment. */
   target: 1e-4,
   key: 1e-5,
   residual: 1e-4,
@@ -24,19 +27,19 @@ const TOLERANCE = {
   logits: 1e-4,
 };
 /**
- * Absolute, of z-scores between -4 and 4, and of alpha, which lies 1e-5 of itself lower here
- * (reach.ts).
+ * Absolute tolerance, for z-scores between -4 and 4 and for alpha, which is lower by 1e-5 of itself
+ * in our code (reach.ts).
  */
 const SCORE_TOLERANCE = 2e-4;
 
-describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin does', (name) => {
+describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s like the PyTorch twin', (name) => {
   let twin: Twin;
   beforeAll(async () => {
     twin = await Twin.open(name);
   });
   afterAll(() => twin.close());
 
-  it.each([0, 1, 2])('finds the same targets for batch %d, all at once', async (b) => {
+  it.each([0, 1, 2])('finds the same targets for batch %d in one pass', async (b) => {
     const { checkpoint, model, parameters, written } = twin;
     const { tokenizer } = checkpoint;
     const hook = b === 0 ? null : twin.build(written[b - 1]!.all);
@@ -86,67 +89,64 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
   });
 });
 
-describe.each(['llama', 'gpt2', 'gptj'])(
-  'the gates of a tiny %s, as the twin has them,',
-  (name) => {
-    let twin: Twin;
-    beforeAll(async () => {
-      twin = await Twin.open(name);
+describe.each(['llama', 'gpt2', 'gptj'])('the gates of a tiny %s and of the twin', (name) => {
+  let twin: Twin;
+  beforeAll(async () => {
+    twin = await Twin.open(name);
+  });
+  afterAll(() => twin.close());
+
+  describe.each([
+    // Our hooks, in which the first position never opens, and those of the twin's own run with
+    // the paper's gate, in which it may.
+    ['subjects', 'shut'],
+    ['paper', 'free'],
+  ] as const)('over the hooks of its run with %s, first position %s,', (run, first) => {
+    const pairsOf = (b: number) =>
+      run === 'subjects' ? twin.written[b]!.all : twin.readPairs(b, run);
+
+    it('lower alpha to the same numbers', () => {
+      for (const b of batches.keys()) {
+        const hook = twin.build(pairsOf(b));
+        hook.report.layers.forEach(({ layer, threshold }) => {
+          const wanted = twin.numbers(`batch.${b}.layer.${layer}.alpha`, run)[0]!;
+          expect(Math.abs(threshold - wanted), `batch ${b}, block ${layer}`).toBeLessThan(
+            SCORE_TOLERANCE,
+          );
+        });
+        hook.dispose();
+      }
     });
-    afterAll(() => twin.close());
 
-    describe.each([
-      // The hooks as written here, in which the first position never opens; and those of the twin's
-      // own run with the paper's gate, in which it may.
-      ['subjects', 'shut'],
-      ['paper', 'free'],
-    ] as const)('over the hooks of its run with %s, first position %s,', (run, first) => {
-      const pairsOf = (b: number) =>
-        run === 'subjects' ? twin.written[b]!.all : twin.readPairs(b, run);
-
-      it('lowers alpha to the same numbers', () => {
-        for (const b of batches.keys()) {
-          const hook = twin.build(pairsOf(b));
-          hook.report.layers.forEach(({ layer, threshold }) => {
-            const wanted = twin.numbers(`batch.${b}.layer.${layer}.alpha`, run)[0]!;
-            expect(Math.abs(threshold - wanted), `batch ${b}, block ${layer}`).toBeLessThan(
+    it('open on the same tokens with the same scores and logits', () => {
+      let opened = 0;
+      for (const b of batches.keys()) {
+        const pairs = pairsOf(b);
+        const [hook, wide] = [twin.build(pairs), twin.build(pairs, -1e9)];
+        for (const [p, tokens] of probes.entries()) {
+          const looked = look(twin.model, { hook, wide }, tokens, first === 'free');
+          const at = `batch.${b}.probe.${p}`;
+          for (const [layer, seen] of looked.layers) {
+            const golden = (what: string) => twin.numbers(`${at}.layer.${layer}.${what}`, run);
+            const where = `${at}, block ${layer}`;
+            expect(share(seen.sizes, golden('size')), where).toBeLessThan(TOLERANCE.size);
+            expect(largestDifference(seen.scores, golden('score')), where).toBeLessThan(
               SCORE_TOLERANCE,
             );
-          });
-          hook.dispose();
-        }
-      });
-
-      it('opens the gate on the same tokens, for the same scores and logits', () => {
-        let opened = 0;
-        for (const b of batches.keys()) {
-          const pairs = pairsOf(b);
-          const [hook, wide] = [twin.build(pairs), twin.build(pairs, -1e9)];
-          for (const [p, tokens] of probes.entries()) {
-            const looked = look(twin.model, { hook, wide }, tokens, first === 'free');
-            const at = `batch.${b}.probe.${p}`;
-            for (const [layer, seen] of looked.layers) {
-              const golden = (what: string) => twin.numbers(`${at}.layer.${layer}.${what}`, run);
-              const where = `${at}, block ${layer}`;
-              expect(share(seen.sizes, golden('size')), where).toBeLessThan(TOLERANCE.size);
-              expect(largestDifference(seen.scores, golden('score')), where).toBeLessThan(
-                SCORE_TOLERANCE,
-              );
-              expect([...seen.opened], where).toEqual([...golden('open')]);
-              opened += seen.opened.reduce((sum, open) => sum + open, 0);
-            }
-            expect(share(looked.logits, twin.numbers(`${at}.logits`, run)), at).toBeLessThan(
-              TOLERANCE.logits,
-            );
+            expect([...seen.opened], where).toEqual([...golden('open')]);
+            opened += seen.opened.reduce((sum, open) => sum + open, 0);
           }
-          hook.dispose();
-          wide.dispose();
+          expect(share(looked.logits, twin.numbers(`${at}.logits`, run)), at).toBeLessThan(
+            TOLERANCE.logits,
+          );
         }
-        expect(opened).toBeGreaterThan(20);
-      });
+        hook.dispose();
+        wide.dispose();
+      }
+      expect(opened).toBeGreaterThan(20);
     });
-  },
-);
+  });
+});
 
 /** Largest difference as a share of the largest wanted entry. */
 function share(found: ArrayLike<number>, wanted: ArrayLike<number>): number {
@@ -155,10 +155,7 @@ function share(found: ArrayLike<number>, wanted: ArrayLike<number>): number {
   );
 }
 
-/**
- * The position of the subject's last token in every sequence that the search for targets lays out,
- * in its order.
- */
+/** The position of the subject's last token in every sequence of the target search, in order. */
 function subjectPositions(
   edits: readonly EditSequence[],
   tokenizer: Parameters<typeof locate>[0],
@@ -171,7 +168,7 @@ function subjectPositions(
 }
 
 /**
- * Opens at the subjects' last tokens and nowhere else, whichever way the sequences are cut into
+ * Opens at the subjects' last tokens and nowhere else, in any division of the sequences into
  * passes.
  */
 function openAtSubjects(hook: Hook, subjectAt: readonly number[]): DownHook {
@@ -179,7 +176,7 @@ function openAtSubjects(hook: Hook, subjectAt: readonly number[]): DownHook {
     layers: hook.layers,
     project({ layer, keys_RF, base_RD, rows }) {
       const opened = new Uint8Array(rows.count);
-      // The shared prefixes are run as fewer sequences; no subject is in them.
+      // The shared prefixes run as fewer sequences; they contain no subject.
       if (rows.sequences === subjectAt.length) {
         for (let b = 0; b < rows.sequences; b++)
           for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
@@ -199,8 +196,8 @@ interface Looked {
 }
 
 /**
- * One unpadded sequence behind the hook; `wide` is the same hook, open everywhere, asked for its
- * scores alone.
+ * One unpadded sequence behind the hook; `wide` is the same hook open everywhere, for its scores
+ * alone.
  */
 function look(
   model: Transformer,
@@ -210,7 +207,7 @@ function look(
 ): { layers: Map<number, Looked>; logits: Float32Array } {
   const layers = new Map<number, Looked>();
   const rows = layOutRows([tokens]);
-  // No gate opens at position 0; told that the tokens stand one further on, it may.
+  // No gate opens at position 0; with shifted positions it may.
   const asked: TokenRows = firstMayOpen
     ? { ...rows, positions: rows.positions.map((position) => position + 1) }
     : rows;

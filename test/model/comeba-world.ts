@@ -1,4 +1,4 @@
-/** The editing of a tiny model by a PyTorch twin of the paper's method, and by ours. */
+/** Edits a tiny model with our code and compares it with a PyTorch twin of the paper's method. */
 import * as tf from '@tensorflow/tfjs-core';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
 import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
@@ -71,7 +71,7 @@ export class Twin {
   readonly priors: Map<number, Prior>;
   readonly D: number;
   readonly F: number;
-  /** Ours after each batch, written over the twin's targets. */
+  /** Our pairs after each batch, written over the twin's targets. */
   readonly written: { batch: PairSet; all: PairSet }[] = [];
 
   private constructor(name: string, checkpoint: Checkpoint, model: Transformer) {
@@ -171,7 +171,7 @@ function twinParameters({ config }: Transformer): HyperParameters {
   return parametersFor(config, { ...rest, ...counts, stepsMax });
 }
 
-/** Neither where a subject begins nor how it is spelt is asked behind the paper's gate. */
+/** Behind the paper's gate, neither the start of a subject nor its spelling matters. */
 function onlyLast({ tokens, subjectLast }: Located): LocatedPrompt {
   return { tokens, subjectFirst: subjectLast, subjectLast };
 }

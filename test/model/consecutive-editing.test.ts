@@ -1,8 +1,8 @@
 /**
- * The mathematics of consecutive editing against an oracle that knows no hooks: least squares in
- * plain float64, over all corrections or over those of each subject alone. Every property is asked
- * of sets smaller than, as large as and larger than the F directions that a key has, since a hook
- * is computed in another form where pairs are many.
+ * Compares consecutive editing with an oracle that knows no hooks: least squares in plain float64,
+ * over all corrections or over those of each subject alone. Every property is checked on sets
+ * smaller than, as large as and larger than the F directions of a key, since a hook is computed in
+ * another form where pairs are many.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -38,8 +38,8 @@ import {
 
 /**
  * |found - wanted| / |wanted| in the Frobenius norm. One map has float32 pairs and factors around a
- * float64 solve (seen: 3e-7). Maps by subject have a float32 K P0, whose roundings count the more,
- * the more pairs one subject has, some 4/3 F at most here (seen: 2e-6).
+ * float64 solve (seen: 3e-7). Maps by subject have a float32 K P0, whose rounding errors grow with
+ * the pairs of one subject, some 4/3 F at most here (seen: 2e-6).
  */
 const CHANGE_TOLERANCE = { joint: 5e-6, subject: 2e-5 };
 const MAPS = ['joint', 'subject'] as const;
@@ -70,11 +70,11 @@ function editing(map: MapKind) {
 describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
   const { write, changeOfSet, tolerance } = editing(map);
 
-  it('arrive at the least-squares solution, where the paper’s recursion arrives', () => {
+  it("reach the least-squares solution, like the paper's recursion", () => {
     forAll(({ world, asks, random }) => {
       const batches = split(asks, random);
       const ours = write(world, batches);
-      // Of each map's own corrections the recursion sees the batches that they came in.
+      // The recursion sees each map's own corrections in their original batches.
       const change = eachMap(map, asks, (own) => recursion(world, among(batches, own)).change);
       const exact = eachMap(map, asks, (own) =>
         denseChange(recursion(world, among(batches, own)).pairs, world),
@@ -84,7 +84,7 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
     });
   });
 
-  it('arrive where Woodbury’s update of each map and its P arrives', () => {
+  it("reach the same result as Woodbury's update of each map and its P", () => {
     forAll(({ world, asks, random }) => {
       const batches = split(asks, random);
       const change = eachMap(map, asks, (own) => woodbury(world, among(batches, own)).change);
@@ -98,7 +98,7 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
 describe.each(MAPS)('consecutive batches in any order (map: %s)', (map) => {
   const { write, changeOfSet, denseOf, tolerance } = editing(map);
 
-  it('do not depend on how their corrections are permuted', () => {
+  it('do not depend on the permutation of their corrections', () => {
     forAll(({ world, asks, random }) => {
       const batches = split(asks, random);
       const one = write(world, batches);
@@ -115,14 +115,14 @@ describe.each(MAPS)('consecutive batches in any order (map: %s)', (map) => {
     });
   });
 
-  it('with some of them removed are as though those had never been', () => {
+  it('leave no trace of corrections that were removed', () => {
     forAll(({ world, asks, random }) => {
       const written = write(world, split(asks, random));
       const kept = written.filter(() => random() < 0.6);
       const pairs = kept.flat();
       if (pairs.length === 0) return;
       expect(apart(changeOfSet(pairs, world), denseOf(pairs, world))).toBeLessThan(tolerance);
-      // The sums A and S with the removed pairs taken out again.
+      // The sums A and S without the removed pairs.
       const rest = eachMap(map, written.flat(), (own) => {
         const outer = (
           some: readonly SubjectPair[],
@@ -148,7 +148,7 @@ describe.each(MAPS)('consecutive batches in any order (map: %s)', (map) => {
     });
   });
 
-  it('with the last one removed leave the hook before it, bit for bit', () => {
+  it('leave the previous hook bit for bit once the last one is removed', () => {
     let compared = 0;
     forAll(({ world, asks, random }) => {
       const written = write(world, split(asks, random));
@@ -188,16 +188,15 @@ describe.each(MAPS)('ten thousand batches of additions and removals (map: %s)', 
   const LOOK_EVERY = 250;
   const [F, D, PAIRS_MAX] = [8, 3, 24];
   /**
-   * |ours - exact| / |exact|, however many batches went before: each hook is computed from its
-   * pairs alone. Seen: 6e-7, early and late.
+   * |ours - exact| / |exact|, after any number of batches: each hook is computed from its pairs
+   * alone. Seen: 6e-7, early and late.
    */
   const DRIFT_MAX = 5e-6;
 
   it(`stay within ${DRIFT_MAX} of what exact arithmetic gives`, () => {
     const world = syntheticPrior(41, F, D);
     const random = seededRandom(42);
-    // Side by side: pairs as they are stored, float32 and asked of float32 hooks; and in float64
-    // throughout.
+    // Two runs in parallel: stored float32 pairs behind float32 hooks, and float64 throughout.
     const active: { stored: SubjectPair; exact: SubjectPair }[] = [];
     const drifts: number[] = [];
     let removed = 0;

@@ -1,6 +1,6 @@
 /**
- * What the engine in the main thread answers, as a process: two threads of one process cannot own
- * TensorFlow.
+ * Prints the answers of an engine in the main thread, as a process: two threads of one process
+ * cannot own TensorFlow.
  */
 import type { EditRequest } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -18,7 +18,10 @@ export const REQUESTS: EditRequest[] = [
   { id: 'absent', subject: 'rome', prompt: 'the capital is', target: 'a' },
 ];
 
-/** Every call of the engine, one after another, with its news; seconds left out. */
+/**
+ * Calls every method of the engine in sequence, with its progress events; elapsed seconds are
+ * omitted.
+ */
 export async function answersOf(engine: Engine): Promise<unknown> {
   const { software: _, ...described } = await engine.describe();
   const heldBefore = await engine.holds('two');

@@ -1,12 +1,12 @@
 /**
- * What a model says next by running the whole sequence anew: no cache, no batch. What the faster
- * ways are held against.
+ * Predicts by running the whole sequence again for each token: no cache and no batch. The faster
+ * ways are compared with it.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows } from '../../model/network/token-rows.ts';
 import type { Transformer } from '../../model/network/transformer.ts';
 
-/** log p [T, V] of what follows each token. */
+/** log p [T, V] of the token after each position. */
 export function logProbabilities(model: Transformer, tokens: readonly number[]): Float32Array[] {
   const flat = tf.tidy(() => {
     const rows = layOutRows([tokens]);
@@ -21,7 +21,7 @@ export function argMax(values: Float32Array): number {
   return values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
 }
 
-/** The most probable continuation token by token, up to and with the first of `ends`. */
+/** The most probable continuation token by token, up to and including the first of `ends`. */
 export function greedily(
   model: Transformer,
   prompt: readonly number[],

@@ -35,7 +35,7 @@ export const RUNS = 25;
 const SUBJECTS = ['a', 'b', 'c'];
 export type MapKind = GateParameters['map'];
 
-/** What a batch asks for: to move the value of each key by r from where it stands. */
+/** One wish of a batch: to move the value of each key by r from its current value. */
 export interface Ask {
   subject: string;
   key: number[];
@@ -49,8 +49,8 @@ interface Setting {
 }
 
 /**
- * Holds for random priors and batches; fast-check prints the seed and the smallest numbers for
- * which it does not.
+ * Checks a property for random priors and batches; fast-check prints the seed and the smallest
+ * counterexample.
  */
 export function forAll(
   holds: (setting: Setting) => void,
@@ -80,10 +80,7 @@ export function askOf(count: number, world: SyntheticPrior, random: () => number
   );
 }
 
-/**
- * What each map of a set is by itself, one below the other: of all that is given, or of each
- * subject's.
- */
+/** Each map of a set on its own, one below the other: over all items, or over each subject's. */
 export function eachMap<Of extends { subject: string }>(
   map: MapKind,
   all: readonly Of[],
@@ -94,14 +91,14 @@ export function eachMap<Of extends { subject: string }>(
   return SUBJECTS.flatMap((subject) => of(groups.get(subject) ?? []));
 }
 
-/** The batches with some of their corrections alone. */
+/** The batches reduced to some of their corrections. */
 export function among(batches: readonly Ask[][], own: readonly Ask[]): Ask[][] {
   return batches
     .map((batch) => batch.filter((ask) => own.includes(ask)))
     .filter((batch) => batch.length > 0);
 }
 
-/** Cut into at most eight batches. */
+/** Cuts into at most eight batches. */
 export function split(asks: readonly Ask[], random: () => number): Ask[][] {
   const most = Math.max(1, Math.ceil(asks.length / 4));
   const batches: Ask[][] = [];
@@ -114,8 +111,8 @@ export function split(asks: readonly Ask[], random: () => number): Ask[][] {
 }
 
 /**
- * The pairs of consecutive batches as they are stored, u = (W_h - W0) k + r with the hook of all
- * batches before.
+ * The stored pairs of consecutive batches, u = (W_h - W0) k + r with the hook of all earlier
+ * batches.
  */
 export function writeBatches(
   map: MapKind,
@@ -172,8 +169,8 @@ export function writeExactly(
 }
 
 /**
- * The paper's recursion in float64, Delta = R K^T (A + K K^T)^-1 and A += K K^T, and the pairs it
- * would store.
+ * The paper's recursion in float64, Delta = R K^T (A + K K^T)^-1 and A += K K^T, and the pairs that
+ * it would store.
  */
 export function recursion(
   world: SyntheticPrior,

@@ -22,7 +22,7 @@ beforeAll(async () => {
     textFile: path.join(folder, 'ordinary.txt'),
     parameters: { layers: [1, 2], contexts: 2 },
   };
-  // What TensorFlow and tfjs keep for good is there after the first time.
+  // TensorFlow and tfjs allocate their permanent tensors the first time.
   await (await LocalEngine.open(options)).close();
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -72,7 +72,7 @@ describe('an engine that cannot be opened', () => {
     expect(openFiles()).toEqual([]);
   });
 
-  it('is told from one that is open, which has both', async () => {
+  it('differs from an open one, which has both', async () => {
     const before = raw.liveCount();
     const engine = await LocalEngine.open(options);
     expect(raw.liveCount()).toBeGreaterThan(before);

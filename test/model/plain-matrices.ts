@@ -1,6 +1,4 @@
-/**
- * Dense float64 matrices in plain JavaScript, the slow and obvious way, for tests to compare with.
- */
+/** Dense float64 matrices in plain JavaScript, simple and slow, as a reference for tests. */
 
 /** Rows of numbers. */
 export type Plain = number[][];

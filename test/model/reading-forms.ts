@@ -1,6 +1,5 @@
 /**
- * The ways in which a model may be given the same text: in one pass, among others, in chunks, or
- * token by token.
+ * The ways to feed a model the same text: in one pass, among others, in chunks, or token by token.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Hook } from '../../model/hook/hook.ts';
@@ -9,9 +8,9 @@ import { type AttentionPast, disposePast } from '../../model/network/attention-p
 import type { DownHook, Transformer } from '../../model/network/transformer.ts';
 
 export interface ReadingForm {
-  /** All sequences in one pass side by side, attention padded to the longest; or each by itself. */
+  /** All sequences in one pass, attention padded to the longest; otherwise each alone. */
   together: boolean;
-  /** Tokens per pass; what went before is in the cache. */
+  /** Tokens per pass; earlier tokens are in the cache. */
   chunkTokens: number;
 }
 
@@ -24,7 +23,7 @@ export const READING_FORMS: Readonly<Record<string, ReadingForm>> = {
   'token by token, in a ragged batch': { together: true, chunkTokens: 1 },
 };
 
-/** What was seen of one sequence. */
+/** The readings of one sequence. */
 export interface Reading {
   /** One row of V per position. */
   logits: Float32Array[];
@@ -53,7 +52,7 @@ function readTogether(
   const longest = Math.max(...sequences.map((sequence) => sequence.length));
   let past: AttentionPast | null = null;
   for (let begin = 0; begin < longest; begin += chunkTokens) {
-    // One that has ended waits with no tokens at all, a row of fillers, until the others have.
+    // A sequence that has ended waits as a row of fillers until the others end.
     const chunk = sequences.map((sequence) => sequence.slice(begin, begin + chunkTokens));
     const rows = layOutRows(
       chunk,
@@ -99,7 +98,6 @@ function watch(hook: Hook, readings: readonly Reading[], rows: TokenRows): DownH
   };
 }
 
-/** Index of the largest. */
 export function argMaxOf(logits: Float32Array): number {
   return logits.reduce((best, value, at) => (value > logits[best]! ? at : best), 0);
 }

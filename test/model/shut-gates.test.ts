@@ -6,15 +6,14 @@ import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
 import { ADDON, tinyPath, tinyText } from '../harness/tiny-model.ts';
 
-describe('an explanation of gates that stayed shut', () => {
+describe('an explanation of shut gates', () => {
   let folder: string;
   let engine: LocalEngine;
   beforeAll(async () => {
     loadTensorFlow(ADDON);
     folder = await mkdtemp(path.join(tmpdir(), 'errata-shut-'));
     await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
-    // A key's cosine to itself is 1 but for rounding: with this floor the gate opens for nothing
-    // else.
+    // A key's cosine to itself is 1 except for rounding: with this floor the gate never opens.
     engine = await LocalEngine.open({
       addonPath: ADDON,
       modelPath: tinyPath('llama'),
@@ -44,7 +43,7 @@ describe('an explanation of gates that stayed shut', () => {
   const generate = (prompt: string, explain: boolean) =>
     engine.generate('edited', prompt, { tokensMax: 2, temperature: 0, explain });
 
-  it('names the token, how near its gate was, and the nearest correction', async () => {
+  it('names the token, the distance to opening, and the nearest correction', async () => {
     const { opened, shut, text } = await generate('her book was born and anna speaks', true);
     expect(opened).toEqual([]);
     expect(shut).toHaveLength(1);
@@ -64,7 +63,7 @@ describe('an explanation of gates that stayed shut', () => {
     );
   });
 
-  it('tells of none where a gate opened or nobody is named, and nothing unless asked', async () => {
+  it('is empty where a gate opened or no subject is named, and absent unless requested', async () => {
     expect(await generate('the mother tongue of tom is', true)).toMatchObject({ shut: [] });
     expect((await generate('the mother tongue of tom is', true)).opened.length).toBeGreaterThan(0);
     expect(await generate('the capital of old country is', true)).toMatchObject({

@@ -1,4 +1,4 @@
-/** A prior without a model, from an arbitrary moment, and pairs to build hooks of. */
+/** A prior without a model, from an arbitrary moment, and pairs for hooks. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { PairSet } from '../../model/engine-types.ts';
 import { cholesky64, free64, scope64, upload64 } from '../../model/tensor/float64.ts';
@@ -18,7 +18,7 @@ import {
 
 export interface SyntheticPrior {
   prior: Prior;
-  /** A0 [F, F], what the prior is the inverse of. */
+  /** A0 [F, F], the moment whose inverse the prior is. */
   moment: Plain;
   F: number;
   D: number;
@@ -51,17 +51,17 @@ export function syntheticPrior(seed: number, F: number, D: number, layer = 3): S
   };
 }
 
-/** A key and the change wanted of it. */
+/** A key and the change wanted there. */
 export interface Pair {
   key: number[];
   change: number[];
-  /** Whom it is about; without, somebody of whom there is no other. */
+  /** The subject; by default one that no other pair has. */
   subject?: string;
-  /** That name in tokens; without, no text names it. */
+  /** The subject's name in tokens; by default no text names it. */
   spellings?: number[][];
 }
 
-/** Numbers that float32 holds exactly, so that what is compared with saw the same ones. */
+/** Numbers that float32 holds exactly, so that the reference works on the same ones. */
 export function randomPairs(
   count: number,
   { F, D }: { F: number; D: number },
@@ -86,7 +86,7 @@ export function pairSet(pairs: readonly Pair[], { F, D, prior }: SyntheticPrior)
   };
 }
 
-/** Each pair about one of these, by chance. */
+/** Assigns one of these subjects to each pair at random. */
 export function aboutSome(
   pairs: readonly Pair[],
   subjects: readonly string[],

@@ -48,7 +48,7 @@ test.each(['llama', 'llama3', 'qwen2', 'qwen2-tied', 'gpt2', 'gptj'])(
   },
 );
 
-test('a folder has the biases that Qwen2 has and Llama lacks', async () => {
+test('a folder has the biases of Qwen2, which Llama lacks', async () => {
   const [qwen2, llama] = await Promise.all(
     ['qwen2', 'llama'].map((name) => openCheckpoint(goldenPath('tiny', name))),
   );
@@ -72,7 +72,7 @@ test('a folder is identified by the bytes of its weights, in one file or in shar
   await Promise.all([whole.close(), sharded.close()]);
 });
 
-test('a folder takes begin and end tokens from whichever file names them', async () => {
+test('a folder takes begin and end tokens from the file that names them', async () => {
   const copy = copyOf('llama');
   writeFileSync(join(copy, 'generation_config.json'), JSON.stringify({ eos_token_id: [5, 6] }));
   changeJson(copy, 'tokenizer_config.json', { bos_token: { content: '<|endoftext|>' } });
@@ -83,7 +83,7 @@ test('a folder takes begin and end tokens from whichever file names them', async
   await checkpoint.close();
 });
 
-test('a folder whose file lacks tensors is refused with their names', async () => {
+test('a folder with missing tensors is refused with their names', async () => {
   const path = join(copyOf('llama'), 'model.safetensors');
   const { tensors } = decodeSafetensors(readFileSync(path));
   tensors.delete('model.layers.2.mlp.down_proj.weight');
@@ -95,7 +95,7 @@ test('a folder whose file lacks tensors is refused with their names', async () =
   );
 });
 
-test('reading a tensor that the model lacks is refused by its name', async () => {
+test('reading a tensor that the model lacks is refused with its name', async () => {
   const checkpoint = await openCheckpoint(goldenPath('tiny', 'llama'));
   await expect(checkpoint.read('blocks.9.down.weight')).rejects.toThrow(
     /no tensor "blocks\.9\.down\.weight"/,
@@ -184,8 +184,8 @@ test.each(['llama', 'qwen2', 'gpt2'])(
       if (!whole.has(tensor)) continue;
       const [a, b] = await Promise.all([gguf.read(tensor), whole.read(tensor)]);
       expect(a.shape).toEqual(b.shape);
-      // Q8_0 keeps 1/254 of a block's largest number, some 2 here; a wrong row or sign would be
-      // off by units.
+      // Q8_0 keeps 1/254 of a block's largest number, some 2 here; a wrong row or sign would be off
+      // by units.
       expect(largestDifference(a.values, b.values), tensor).toBeLessThan(0.01);
     }
     const text = 'the capital of the river';
@@ -243,7 +243,7 @@ test.each<[string, RegExp, (bytes: Uint8Array) => Uint8Array]>([
   await expect(open(damaged)).rejects.toThrow(message);
 });
 
-test('a GGUF file of a quantisation that is not read is refused with its name', async () => {
+test('a GGUF file with an unsupported quantisation is refused with its name', async () => {
   const bytes = original();
   const name = 'blk.0.attn_k.weight';
   new DataView(bytes.buffer).setUint32(at(bytes, name) + name.length + 4 + 16, 16, true);

@@ -38,7 +38,7 @@ function listed([path, bytes]: [string, Uint8Array]) {
   return { ...file, lfs: { oid, size: bytes.length, pointerSize: 120 } };
 }
 
-/** A hub with one model, `owner/model`, which may misbehave when a file's bytes are requested. */
+/** A hub with one model, `owner/model`, which may misbehave when a file's content is requested. */
 function hubWith(
   files: Record<string, Uint8Array>,
   misbehave?: (request: Requested, body: Uint8Array) => Response | undefined,
@@ -72,7 +72,7 @@ const isBytes = ({ path, range }: Requested) =>
   path.endsWith('.safetensors') && range !== 'bytes=0-0';
 const quick = { retryWaitMs: 0 };
 
-test('a model is fetched into a folder that opens, without further files', async () => {
+test('a model is fetched into a folder that opens without further files', async () => {
   const further = ['pytorch_model.bin', 'onnx/model.onnx', 'README.md'];
   const more = Object.fromEntries(further.map((name) => [name, new Uint8Array(9)]));
   const { answer } = hubWith({ ...modelFiles('qwen2'), ...more });
@@ -146,7 +146,7 @@ test('a later call continues a fetch, and no partial file has the final name', a
   await (await openCheckpoint(path)).close();
 });
 
-test('a file from the hub that arrived damaged is deleted', async () => {
+test('a file that arrived damaged from the hub is deleted', async () => {
   const { answer } = hubWith(modelFiles('llama'), (request, body) =>
     isBytes(request) ? new Response(body.fill(0), { status: 206 }) : undefined,
   );

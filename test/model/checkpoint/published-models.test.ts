@@ -22,7 +22,7 @@ beforeEach(() => {
   folder = testFolder();
 });
 
-/** The published config.json, without what does not affect the forward pass. */
+/** The published config.json, without the fields that do not affect the forward pass. */
 const llama3 = {
   architectures: ['LlamaForCausalLM'],
   attention_bias: false,
@@ -243,7 +243,7 @@ test.each(PUBLISHED)(
   },
 );
 
-test('a shape is the same whether it is read alone or with the weights', async () => {
+test('a shape is the same with and without the weights', async () => {
   const folders = ['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'];
   for (const name of [...folders, 'llama.gguf', 'qwen2.gguf', 'gpt2.gguf']) {
     const path = goldenPath('tiny', name);
@@ -258,7 +258,7 @@ test('a path without a model has no shape', async () => {
   await expect(readModelShape(folder)).rejects.toThrow(/neither config\.json nor a \.gguf file/);
 });
 
-/** A tiny model with other names and more tensors in its file. */
+/** A tiny model with other names and additional tensors in its file. */
 function republished(name: string, prefix: string, masked: string): string {
   const copy = join(folder, name);
   cpSync(goldenPath('tiny', name), copy, { recursive: true });

@@ -7,10 +7,10 @@ import { raw } from '../../../model/tensor/tensorflow.ts';
 import { argMax, greedily, logProbabilities } from '../full-sequence.ts';
 import { loadTiny, TINY_MODELS, type TinyModel } from '../../harness/tiny-model.ts';
 
-/** float32 sums in another order; log-probabilities are of the size of 1 to 10. */
+/** float32 sums in another order; log-probabilities are 1 to 10 in size. */
 const LOG_PROBABILITY_TOLERANCE = 1e-4;
 const DECODED = 5;
-/** More than are asked in one pass. */
+/** More than fit in one pass. */
 const MANY = 70;
 
 const PROMPTS = [
@@ -22,7 +22,7 @@ const PROMPTS = [
 ];
 const TARGETS = ['greek', 'the capital of the old country', 'in', 'a', 'french and english'];
 
-/** A tiny model, probes of it, and its answers to them. */
+/** A tiny model, probes of it, and its answers. */
 interface Probed {
   tiny: TinyModel;
   probes: Probe[];
@@ -52,7 +52,7 @@ async function probeTiny(name: (typeof TINY_MODELS)[number]): Promise<Probed> {
     alternative: TARGETS[(i + 1) % TARGETS.length]!,
     greedyTokensMax: DECODED,
   }));
-  // The model's own answers as targets: of some prompts it reads as the tokens that it decoded.
+  // Targets are the model's own answers, some of which tokenise as they were decoded.
   for (const prompt of PROMPTS) {
     const decoded = greedily(model, promptTokens(tokenizer, prompt), 2, tokenizer.endTokens);
     for (const tokens of [decoded, decoded.slice(0, 1)])
@@ -66,7 +66,7 @@ async function probeTiny(name: (typeof TINY_MODELS)[number]): Promise<Probed> {
 }
 
 it.each(TINY_MODELS)(
-  'a tiny %s says next, and decodes, what the whole sequence run anew finds most probable',
+  'a tiny %s predicts and decodes the most probable tokens of the whole sequence',
   (name) => {
     const { tiny, probes, answers, tokensOf } = probed.get(name)!;
     const { tokenizer } = tiny.checkpoint;
@@ -87,7 +87,7 @@ it.each(TINY_MODELS)(
 );
 
 it.each(TINY_MODELS)(
-  'a tiny %s scores answers as the whole sequence does, by mean log-probability and by argmax',
+  'a tiny %s scores answers as the whole sequence does, by mean log-probability and argmax',
   (name) => {
     const { tiny, probes, answers, tokensOf } = probed.get(name)!;
     const { tokenizer } = tiny.checkpoint;
@@ -133,7 +133,7 @@ it.each(TINY_MODELS)(
       seen.greedy.add(targetIsGreedy);
       seen.longest = Math.max(seen.longest, target.answer.length);
     });
-    // Else the comparison would say little.
+    // Otherwise the comparison would prove little.
     for (const values of [seen.argmax, seen.greedy])
       expect(values.has(true) && values.has(false)).toBe(true);
     expect(seen.longest).toBeGreaterThan(1);
@@ -141,7 +141,7 @@ it.each(TINY_MODELS)(
 );
 
 it.each(TINY_MODELS)(
-  'a tiny %s answers many at once, in passes, as it answers each alone',
+  'a tiny %s answers many probes in passes as it answers each alone',
   async (name) => {
     const { probes, ask } = probed.get(name)!;
     const many = Array.from({ length: MANY }, (_, i) => probes[i % probes.length]!);
@@ -155,7 +155,7 @@ it.each(TINY_MODELS)(
 );
 
 it.each(TINY_MODELS)(
-  'a tiny %s scores nothing where no answer is given, or an empty one',
+  'a tiny %s gives no score without an answer, or for an empty one',
   async (name) => {
     const { answers, ask } = probed.get(name)!;
     const prompt = PROMPTS[0]!;
@@ -178,19 +178,14 @@ it.each(TINY_MODELS)(
   },
 );
 
-it.each(TINY_MODELS)(
-  'a tiny %s leaves no tensor behind, even where the caller throws',
-  async (name) => {
-    const { probes, ask } = probed.get(name)!;
-    await ask(probes);
-    const before = [raw.liveCount(), tf.memory().numTensors];
-    await ask(probes);
-    await expect(ask(probes, () => Promise.reject(new Error('no more')))).rejects.toThrow(
-      'no more',
-    );
-    expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
-  },
-);
+it.each(TINY_MODELS)('a tiny %s leaks no tensor, even if the caller throws', async (name) => {
+  const { probes, ask } = probed.get(name)!;
+  await ask(probes);
+  const before = [raw.liveCount(), tf.memory().numTensors];
+  await ask(probes);
+  await expect(ask(probes, () => Promise.reject(new Error('no more')))).rejects.toThrow('no more');
+  expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
+});
 
 function expectSame(one: ProbeAnswer, other: ProbeAnswer): void {
   const { targetLogProbability: p, alternativeLogProbability: q, ...rest } = one;

@@ -52,7 +52,7 @@ afterAll(async () => {
 });
 
 it.each(TINY_MODELS)(
-  'a tiny %s keeps other facts of the subject in its search, each once',
+  'a tiny %s searches with other facts of the subject, each once',
   async (name) => {
     const { engine } = edited.get(name)!;
     const request = ONE_TOKEN[1]!;
@@ -110,7 +110,7 @@ it.each(TINY_MODELS)(
 );
 
 it.each(TINY_MODELS)(
-  'a tiny %s writes a second batch on top of the first as pairs of its own',
+  'a tiny %s writes a second batch over the first as separate pairs',
   async (name) => {
     const { engine, pairs } = edited.get(name)!;
     const request = [
@@ -143,7 +143,7 @@ it.each(TINY_MODELS)(
 );
 
 it.each(TINY_MODELS)(
-  'a tiny %s reads the canary: base and an empty hook at a ratio of exactly 1',
+  'a tiny %s gives the canary a ratio of exactly 1 with an empty hook',
   async (name) => {
     const { engine, pairs } = edited.get(name)!;
     const base = await engine.canary(null);
@@ -163,30 +163,27 @@ it.each(TINY_MODELS)(
   },
 );
 
-it.each(TINY_MODELS)(
-  'a tiny %s refuses what cannot be edited, and goes on with the rest',
-  async (name) => {
-    const { engine } = edited.get(name)!;
-    const long = 'the town '.repeat(40);
-    const asked = [
-      { id: 'absent', subject: 'rome', prompt: 'the capital is', target: 'a' },
-      { id: 'blank', subject: 'tom', prompt: 'tom is', target: '  ' },
-      { id: 'wordy', subject: 'tom', prompt: 'tom is', target: long },
-      { id: 'long', subject: 'tom', prompt: `${long}tom is`, target: 'a' },
-      ONE_TOKEN[1]!,
-    ];
-    const { targets, refused } = await engine.computeTargets(null, asked);
-    expect(refused.map(({ id, code }) => [id, code])).toEqual([
-      ['absent', 'subject-not-in-prompt'],
-      ['blank', 'empty-target'],
-      ['wordy', 'target-too-long'],
-      ['long', 'prompt-too-long'],
-    ]);
-    expect(targets.ids).toEqual(['tom']);
-    const derived = await engine.deriveUpdate(null, asked, targets);
-    expect([derived.ids, derived.pairs.count]).toEqual([['tom'], 1]);
-  },
-);
+it.each(TINY_MODELS)('a tiny %s refuses impossible edits and makes the rest', async (name) => {
+  const { engine } = edited.get(name)!;
+  const long = 'the town '.repeat(40);
+  const asked = [
+    { id: 'absent', subject: 'rome', prompt: 'the capital is', target: 'a' },
+    { id: 'blank', subject: 'tom', prompt: 'tom is', target: '  ' },
+    { id: 'wordy', subject: 'tom', prompt: 'tom is', target: long },
+    { id: 'long', subject: 'tom', prompt: `${long}tom is`, target: 'a' },
+    ONE_TOKEN[1]!,
+  ];
+  const { targets, refused } = await engine.computeTargets(null, asked);
+  expect(refused.map(({ id, code }) => [id, code])).toEqual([
+    ['absent', 'subject-not-in-prompt'],
+    ['blank', 'empty-target'],
+    ['wordy', 'target-too-long'],
+    ['long', 'prompt-too-long'],
+  ]);
+  expect(targets.ids).toEqual(['tom']);
+  const derived = await engine.deriveUpdate(null, asked, targets);
+  expect([derived.ids, derived.pairs.count]).toEqual([['tom'], 1]);
+});
 
 it.each(TINY_MODELS)(
   'a tiny %s refuses prompt and target that fill the context only together',
@@ -208,24 +205,27 @@ it.each(TINY_MODELS)(
   },
 );
 
-it.each(TINY_MODELS)('a tiny %s refuses targets that are not finite, as a value', async (name) => {
-  const { engine } = edited.get(name)!;
-  const { residualWidth } = (await engine.describe()).model;
-  const values = new Float32Array(residualWidth).fill(Number.NaN);
-  const {
-    ids,
-    refused,
-    pairs: none,
-  } = await engine.deriveUpdate(null, ONE_TOKEN, { ids: ['tom'], values });
-  expect([ids, none.count, refused.map(({ id, code }) => [id, code])]).toEqual([
-    [],
-    0,
-    [['tom', 'singular-update']],
-  ]);
-});
+it.each(TINY_MODELS)(
+  'a tiny %s returns a refusal for targets that are not finite',
+  async (name) => {
+    const { engine } = edited.get(name)!;
+    const { residualWidth } = (await engine.describe()).model;
+    const values = new Float32Array(residualWidth).fill(Number.NaN);
+    const {
+      ids,
+      refused,
+      pairs: none,
+    } = await engine.deriveUpdate(null, ONE_TOKEN, { ids: ['tom'], values });
+    expect([ids, none.count, refused.map(({ id, code }) => [id, code])]).toEqual([
+      [],
+      0,
+      [['tom', 'singular-update']],
+    ]);
+  },
+);
 
 it.each(TINY_MODELS)(
-  'a tiny %s probes a prompt longer than the context by its end',
+  'a tiny %s probes a prompt longer than the context by its last tokens',
   async (name) => {
     const { engine } = edited.get(name)!;
     const prompt = `${'the town '.repeat(60)}the mother tongue of tom is`;
@@ -237,7 +237,7 @@ it.each(TINY_MODELS)(
   },
 );
 
-it.each(TINY_MODELS)('a tiny %s leaves no tensor behind from any call', async (name) => {
+it.each(TINY_MODELS)('a tiny %s leaks no tensor in any call', async (name) => {
   const { engine } = edited.get(name)!;
   const before = [raw.liveCount(), tf.memory().numTensors];
   await write(engine, 'three', REQUESTS);
@@ -262,7 +262,7 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-it('runs calls one after another, in the order of asking', async () => {
+it('runs calls in sequence, in the order of arrival', async () => {
   const order: string[] = [];
   const noted = <T>(what: string, call: Promise<T>) => call.then(() => order.push(what));
   await Promise.all([
@@ -278,14 +278,14 @@ it('runs calls one after another, in the order of asking', async () => {
   expect(order.lastIndexOf('step')).toBeLessThan(order.indexOf('targets'));
 });
 
-it('goes on after a call that failed', async () => {
+it('continues after a failed call', async () => {
   const failing = engine.probe('never held', [{ prompt: 'tom is', greedyTokensMax: 1 }]);
   const next = engine.probe(null, [{ prompt: 'tom is', greedyTokensMax: 1 }]);
   await expect(failing).rejects.toThrow(HookNotHeld);
   expect(await next).toHaveLength(1);
 });
 
-it('forgets the hook that was used longest ago, with its tensors', async () => {
+it('forgets the least recently used hook, with its tensors', async () => {
   const names = Array.from({ length: HOOKS_HELD_MAX }, (_, i) => `kept ${i}`);
   for (const name of names) await engine.holdHook(name, pairs);
   const full = tf.memory().numTensors;
@@ -304,7 +304,7 @@ it('forgets the hook that was used longest ago, with its tensors', async () => {
   );
 });
 
-it('builds a hook once under its name', async () => {
+it('builds a hook only once per name', async () => {
   const first = await engine.holdHook('once', pairs);
   const count = tf.memory().numTensors;
   expect(await engine.holdHook('once', pairs)).toEqual(first);
@@ -321,7 +321,7 @@ it('keeps nothing of a hook that cannot be built', async () => {
   expect([raw.liveCount(), tf.memory().numTensors]).toEqual(count);
 });
 
-it('tells its progress, one step after another', async () => {
+it('reports its progress step by step', async () => {
   const told: TargetProgress[] = [];
   await engine.computeTargets(null, ONE_TOKEN, (progress) => void told.push(progress));
   expect(told.length).toBeGreaterThan(0);
@@ -355,7 +355,7 @@ it('streams its answer token by token, and stops at a stop text', async () => {
   expect((await engine.generate(null, prompt, { tokensMax: 0, temperature: 0 })).text).toBe('');
 });
 
-it('names corrections by row where each has one key', async () => {
+it('names corrections by row if each has one key', async () => {
   const averaged = await LocalEngine.open(
     tinyEngineOptions({ gate: { kind: 'sequence' } }, 'llama'),
   );
@@ -376,7 +376,7 @@ it('names corrections by row where each has one key', async () => {
   }
 });
 
-it('refuses blocks that the model does not have', async () => {
+it('refuses blocks that the model lacks', async () => {
   for (const layers of [[], [4], [2, 1], [1, 1], [-1]])
     await expect(LocalEngine.open(tinyEngineOptions({ layers }, 'llama'))).rejects.toThrow(
       /edited blocks/,

@@ -29,16 +29,16 @@ const SMOLLM2: ModelConfig = {
   tiedEmbeddings: true,
 };
 
-describe('the memory that a model takes', () => {
+describe('the memory need of a model', () => {
   it.each(TINY_MODELS)(
-    'of a tiny %s’s weights, keys and values is what TensorFlow holds',
+    'equals what TensorFlow holds, for a tiny %s’s weights, keys and values',
     async (name) => {
       loadTensorFlow(ADDON);
       const before = tf.memory().numBytes;
       const tiny = await loadTiny(name);
       const { model } = tiny;
       const weights = tf.memory().numBytes - before;
-      // The rotary tables of a model are no weights.
+      // The rotary tables of a model are not weights.
       expect(weights / (4 * parameterCount(model.config))).toBeGreaterThanOrEqual(1);
       expect(weights - 4 * parameterCount(model.config)).toBeLessThanOrEqual(
         4 * (model.config.headWidth ** 2 + model.config.contextMax * model.config.headWidth * 2),
@@ -52,13 +52,13 @@ describe('the memory that a model takes', () => {
     },
   );
 
-  // Peaks of whole processes, as `npm run bench` gave them.
+  // Peaks of whole processes as measured by `npm run bench`.
   it.each([
     [30, 30, 2.37e9],
     [300, 30, 2.84e9],
     [2_000, 50, 4.41e9],
   ])(
-    'of SmolLM2-135M with %i corrections in batches of %i is within 15 %% of the measured peak',
+    'for SmolLM2-135M with %i corrections in batches of %i is within 15 %% of the measured peak',
     (corrections, edits, measuredBytes) => {
       const worker = memoryNeed(SMOLLM2, parametersFor(SMOLLM2), corrections, edits).processes.find(
         ({ name }) => name === 'edit-worker',
@@ -67,7 +67,7 @@ describe('the memory that a model takes', () => {
     },
   );
 
-  it('grows with the corrections in force, the batch and the model', () => {
+  it('grows with the active corrections, the batch and the model', () => {
     const parameters = parametersFor(SMOLLM2);
     const peak = (config: ModelConfig, corrections: number, edits: number) =>
       memoryNeed(config, parametersFor(config), corrections, edits).processes[0]!.peakBytes;
@@ -79,7 +79,7 @@ describe('the memory that a model takes', () => {
     );
   });
 
-  it('counts a prior and its key moment as 20 F^2 bytes a block', () => {
+  it('includes 20 F^2 bytes per block for a prior and its key moment', () => {
     expect(memoryNeed(SMOLLM2, parametersFor(SMOLLM2)).parts.priorOfBlockBytes).toBe(
       20 * 1536 ** 2,
     );

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { ModelQueue, SWAP_PRIORITY } from '../../../model/engine/model-queue.ts';
 
-/** Work that ends when it is let go. */
+/** Work that blocks until it is released. */
 function heldWork() {
   let letGo = () => {};
   const held = new Promise<void>((resolve) => (letGo = resolve));
@@ -27,7 +27,7 @@ it('runs one turn at a time: the highest priority first, then the oldest', async
   expect(order).toEqual(['swap', 'first', 'second']);
 });
 
-it('refuses a request past the bound, but no work of its own', async () => {
+it('refuses a request past the bound, but not internal work', async () => {
   const queue = new ModelQueue();
   const { work, letGo } = heldWork();
   const bounds = { waitingMax: 1, signal: patient() };
@@ -39,7 +39,7 @@ it('refuses a request past the bound, but no work of its own', async () => {
   expect((await Promise.all(turns))[1]).toEqual({ kind: 'done', result: 'answer' });
 });
 
-it('gives up the place of a client that leaves before its turn, but not its turn', async () => {
+it('drops the place of a client that leaves before its turn, but not a turn that began', async () => {
   const queue = new ModelQueue();
   const { work, letGo } = heldWork();
   const [served, leaving] = [new AbortController(), new AbortController()];
@@ -58,7 +58,7 @@ it('gives up the place of a client that leaves before its turn, but not its turn
   expect(asked).toBe(false);
 });
 
-it('hands on what the work throws, and goes on', async () => {
+it('passes on errors of the work and continues', async () => {
   const queue = new ModelQueue();
   const fail = () => Promise.reject(new Error('broken'));
   await expect(queue.run(fail)).rejects.toThrow('broken');
@@ -66,7 +66,7 @@ it('hands on what the work throws, and goes on', async () => {
   expect(await queue.run(async () => 'next')).toBe('next');
 });
 
-it('runs the calls of a turn within it, and other calls in turns of their own', async () => {
+it('runs the calls of a turn inside it, and other calls in their own turns', async () => {
   const queue = new ModelQueue();
   const order: string[] = [];
   const call = (name: string) => queue.call(async () => void order.push(name));
@@ -79,7 +79,7 @@ it('runs the calls of a turn within it, and other calls in turns of their own', 
   expect(order).toEqual(['first of the turn', 'second of the turn', 'outside']);
 });
 
-it('lets the call of a turn that was given up end before the next turn', async () => {
+it('waits for the calls of an abandoned turn before the next turn', async () => {
   const queue = new ModelQueue();
   const { work, letGo } = heldWork();
   const order: string[] = [];

@@ -32,7 +32,7 @@ const LLAMA_3_8B: ModelConfig = {
   tiedEmbeddings: false,
 };
 
-it('hyper-parameters of SmolLM2-135M are those that were measured', () => {
+it('hyper-parameters of SmolLM2-135M are the measured ones', () => {
   const parameters = parametersFor(LLAMA);
   expect(parameters).toMatchObject({
     layers: [4, 5, 6, 7, 8],
@@ -40,7 +40,7 @@ it('hyper-parameters of SmolLM2-135M are those that were measured', () => {
     learningRate: 3,
     gate: { kind: 'subject', map: 'subject', floor: 0.5 },
   });
-  // Every one is set, and in form.
+  // Every parameter is set and valid.
   expect(hyperParameterOverrides.required().safeParse(parameters).success).toBe(true);
 });
 
@@ -99,7 +99,7 @@ it.each([
     expect(parameterSetFor(config)?.name).toBe(name);
     const { lambda, layers: edited } = parametersFor(config);
     expect(edited).toEqual(layers);
-    // What is written scales with F / lambda.
+    // The written change scales with F / lambda.
     expect(lambda / config.mlpWidth).toBeGreaterThan(0.9);
     expect(lambda / config.mlpWidth).toBeLessThan(1.1);
   },
@@ -109,19 +109,19 @@ it('hyper-parameters tell families of one shape apart by their vocabulary', () =
   expect(parameterSetFor({ ...LLAMA_3_8B, vocabulary: 32_000 })).toBeNull();
 });
 
-it('hyper-parameters have a source, and fit one another in no file', () => {
+it('hyper-parameter files name a source and do not overlap', () => {
   expect(parameterSets().length).toBeGreaterThanOrEqual(7);
   const shapes = parameterSets().map(({ fits }) => JSON.stringify(fits));
   expect(new Set(shapes).size).toBe(shapes.length);
 });
 
-it('parameters take overrides over the set, and the floor of the gate’s kind', () => {
+it('parameters take overrides over the set, and the floor for their kind of gate', () => {
   const { gate, lambda } = parametersFor(LLAMA_3_8B, { lambda: 5, gate: { kind: 'sequence' } });
   expect(lambda).toBe(5);
   expect(gate).toEqual({ kind: 'sequence', map: 'joint', floor: 2.2 });
 });
 
-it('parameters allow maps by subject behind the subject gate only', () => {
+it('parameters allow maps by subject only behind the subject gate', () => {
   expect(parametersFor(LLAMA).gate).toMatchObject({ kind: 'subject', map: 'subject' });
   expect(parametersFor(LLAMA, { gate: { map: 'joint' } }).gate).toMatchObject({
     kind: 'subject',
@@ -136,7 +136,7 @@ it('parameters allow maps by subject behind the subject gate only', () => {
   }
 });
 
-it('hyper-parameters found for one model are refused for another, by name of what differs', () => {
+it('hyper-parameters of one model are refused for another, with the difference', () => {
   const overrides = { lambda: 5, fits: shapeOf(LLAMA) };
   expect(parametersFor(LLAMA, overrides)).not.toHaveProperty('fits');
   expect(() => parametersFor(LLAMA_3_8B, overrides)).toThrow(
@@ -144,7 +144,7 @@ it('hyper-parameters found for one model are refused for another, by name of wha
   );
 });
 
-it('hyper-parameters name blocks that the model has', () => {
+it('hyper-parameters name blocks of the model', () => {
   expect(() => parametersFor(LLAMA, { layers: [29, 30] })).toThrow(RangeError);
   expect(() => parametersFor(LLAMA, { layers: [5, 4] })).toThrow(RangeError);
 });

@@ -10,8 +10,8 @@ import { EngineLost, ThreadEngine } from '../../../model/engine/thread-engine.ts
 import { answersOf, REQUESTS } from '../engine-answers.ts';
 import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
 
-// One process has one thread for TensorFlow in its life, so the tests share an engine, and the last
-// one kills it.
+// A process can load TensorFlow in one thread only, so the tests share an engine, and the last one
+// kills it.
 let folder: string;
 let options: EngineOptions;
 let engine: ThreadEngine;
@@ -48,13 +48,13 @@ it('fails to open without the addon, with the error of the local engine', async 
   });
 });
 
-it('tells of its loading', () => {
+it('reports its loading', () => {
   expect([...loading]).toEqual(
     expect.arrayContaining(['loading the model', 'inverting key statistics']),
   );
 });
 
-it('answers every call as the local engine does, with its news and errors', async () => {
+it('answers every call as the local engine does, with its events and errors', async () => {
   const program = fileURLToPath(new URL('../engine-answers.ts', import.meta.url));
   const args = [
     '--import',
@@ -91,12 +91,12 @@ it('leaves the event loop of its process free while it works', async () => {
   await engine.computeTargets(null, REQUESTS, () => (turnsBeforeNews ||= turns));
   working = false;
   clearInterval(timer);
-  // An engine in this thread has taken its first step before it lets anything else run.
+  // An engine in this thread would take its first step before anything else runs.
   expect(turnsBeforeNews).toBeGreaterThan(0);
   expect(timers).toBeGreaterThan(0);
 });
 
-it('rejects what is under way, and all that follows, when its thread dies', async () => {
+it('rejects pending and later calls when its thread dies', async () => {
   const calls: Promise<unknown>[] = [];
   await new Promise<void>((resolve) => {
     for (let i = 0; i < QUEUED; i++)
@@ -107,7 +107,7 @@ it('rejects what is under way, and all that follows, when its thread dies', asyn
   const rejected = (await Promise.allSettled(calls)).filter(
     (outcome) => outcome.status === 'rejected',
   );
-  // The first may have been answered before its thread heard that it is to end.
+  // The first may have been answered before its thread was told to end.
   expect(rejected.length).toBeGreaterThan(0);
   for (const { reason } of rejected)
     expect(reason).toMatchObject({
@@ -119,5 +119,5 @@ it('rejects what is under way, and all that follows, when its thread dies', asyn
   await engine.close();
 });
 
-/** Calls one behind the other: more than a thread answers while it is told to end. */
+/** Calls in sequence: more than a thread answers before it ends. */
 const QUEUED = 40;

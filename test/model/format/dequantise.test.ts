@@ -17,7 +17,7 @@ test.each(kinds)('%s is read bit for bit as the gguf package reads it', (kind) =
   const blocks = bytes.length / storage.blockBytes;
   expect(blocks * storage.blockElements).toBe(expected.length);
 
-  // After other data and into the middle of a larger array, as a chunk of a file is.
+  // Placed after other data and inside a larger array, like a chunk of a file.
   const file = new Uint8Array(bytes.length + 3);
   file.set(bytes, 3);
   const out = new Float32Array(expected.length + 2).fill(7);
@@ -26,7 +26,7 @@ test.each(kinds)('%s is read bit for bit as the gguf package reads it', (kind) =
   expect([out[0], out.at(-1)]).toEqual([7, 7]);
 });
 
-test('the goldens cover every type that is read but plain F32', () => {
+test('the goldens cover every supported type except plain F32', () => {
   const names = [...storageTypes.keys()]
     .map((number) => GGMLQuantizationType[number])
     .filter((name) => name !== 'F32');

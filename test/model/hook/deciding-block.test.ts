@@ -60,8 +60,8 @@ it.each(MAPS)('the subject gate decides in the lowest block for all blocks: map 
       past: null,
     });
   const value = tf.tidy(() => {
-    // At the third token the name stands with a strange key; at the last with that of one of the
-    // two subjects that share it.
+    // At the third token the name has a foreign key; at the last, the key of one of the two
+    // subjects that share it.
     project(
       world.prior.layer,
       [strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key],
@@ -77,7 +77,7 @@ it.each(MAPS)('the subject gate decides in the lowest block for all blocks: map 
   expect([...told.keys()]).toEqual([world.prior.layer, above.prior.layer]);
   expect(told.get(world.prior.layer)).toEqual(decided);
   expect(told.get(above.prior.layer)!.opened).toEqual(decided.opened);
-  // The maps above are those of the pairs above, of the subjects that the lowest block found.
+  // The maps above belong to the pairs above, of the subjects found by the lowest block.
   [null, 1, null, 3].forEach((pair, row) =>
     expectValue(
       { values: value, base: new Float32Array(4 * D) },

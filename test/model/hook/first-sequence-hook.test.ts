@@ -27,7 +27,7 @@ describe.each(['llama', 'gpt2', 'gptj'] as const)(
     }, 60_000);
     afterAll(() => engine.close());
 
-    it('is what either says alone, with the same gates, and frees what it took', async () => {
+    it('equals the answers of both alone, with the same gates, and leaks nothing', async () => {
       const options = { tokensMax: 12, temperature: 0 };
       const tensors = tf.memory().numTensors;
       let opened = 0;
@@ -58,7 +58,7 @@ describe.each(['llama', 'gpt2', 'gptj'] as const)(
       expect(tf.memory().numTensors).toBe(tensors);
     });
 
-    it('is the base model’s own answer, and refused unless greedy', async () => {
+    it('is the base model’s own answer, and is refused unless greedy', async () => {
       const { text, finish, base } = await engine.generate(null, PROMPTS[0]!, {
         tokensMax: 3,
         temperature: 0,

@@ -1,4 +1,6 @@
-/** Keys behind a gate, without a model: a synthetic prior, four corrections, and what opens. */
+/**
+ * Keys behind a gate, without a model: a synthetic prior, four corrections, and the opened rows.
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../../infra/config/home.ts';
@@ -21,11 +23,13 @@ import {
 
 export const [F, D] = [24, 6];
 const FLOORS = { subject: 0.7, sequence: 1.2, always: 0 } as const;
-/** base + change in float32, of numbers of the size of 1. */
+/** Tolerance of base + change in float32, for numbers of size 1. */
 export const TOLERANCE = 1e-5;
-/** Of a sum of F float32 products of either sign, as a share of the lengths. Seen: 1e-6. */
+/**
+ * Tolerance of a sum of F float32 products of either sign, as a share of the lengths. Seen: 1e-6.
+ */
 export const COSINE_TOLERANCE = 1e-5;
-/** The token that names every subject, where a text is to name them at every token. */
+/** The token that names every subject, for texts that name them at every token. */
 const NAME = 5;
 
 export let world: SyntheticPrior;
@@ -81,8 +85,8 @@ export function nearestOf(key: readonly number[], some: readonly SubjectPair[]):
 }
 
 /**
- * Reads keys behind the gate. Returns the rows that open and their nearest pairs, as its observer
- * sees them, the values, and the change that the pairs would make on every row.
+ * Reads keys behind the gate. Returns the rows that open and their nearest pairs as reported to its
+ * observer, the values, and the change that the pairs would make on every row.
  */
 export function ask(
   hook: Hook,
@@ -132,7 +136,7 @@ export function ask(
   return { base, opened: Array.from(opened), scores, nearest, values, change: wanted };
 }
 
-/** Sequences of these lengths, in which every token names every subject. */
+/** Sequences of these lengths in which every token names every subject. */
 export const rowsOf = (lengths: readonly number[], starts?: readonly number[]) =>
   layOutRows(
     lengths.map((length) => new Array<number>(length).fill(NAME)),
@@ -147,7 +151,7 @@ export function mixedKeys(count: number, seed: number): number[][] {
   return keys;
 }
 
-/** The row's value is base + change k; base itself, bit for bit, where there is no change. */
+/** Checks that the row's value is base + change k, or base bit for bit without a change. */
 export function expectValue(
   { values, base }: { values: Float32Array; base: Float32Array },
   row: number,
@@ -167,11 +171,9 @@ export function expectValue(
   ).toBeLessThan(TOLERANCE);
 }
 
-/** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
+/** Tokens of overlapping names, 'a b' and 'b', and of one that ends nowhere else. */
 export const [A, B, C, OTHER] = [1, 2, 3, 9];
-/**
- * Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3.
- */
+/** Subject 0 is A B and subject 1 is B; subjects 2 and 3 are both C, alone or after A. */
 export const named = () =>
   pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
 export const keysOf = (...of: (number | readonly number[])[]) =>

@@ -29,7 +29,7 @@ const GATES: [string, GateParameters][] = [
 ];
 
 describe.each(GATES)('the %s gate', (_, gate) => {
-  it('gives the base value bit for bit where it is shut, and the change where it is open', () => {
+  it('gives the base value bit for bit where it is shut, and adds the change where it is open', () => {
     withHook(gate, (hook) => {
       const { base, opened, values, change } = ask(hook, mixedKeys(15, 3), rowsOf([9, 6]));
       expect(opened).toContain(1);
@@ -57,7 +57,7 @@ describe.each(GATES)('the %s gate', (_, gate) => {
     });
   });
 
-  it('hands the base tensor itself on where nothing opens', () => {
+  it('returns the base tensor unchanged where nothing opens', () => {
     withHook({ ...gate, floor: 1e6 }, (hook) => {
       tf.tidy(() => {
         const base = tf.zeros<tf.Rank.R2>([5, D]);
@@ -68,7 +68,7 @@ describe.each(GATES)('the %s gate', (_, gate) => {
     });
   });
 
-  it('tells of what it opens the pair whose key lies nearest', () => {
+  it('reports the pair with the nearest key wherever it opens', () => {
     withHook(gate, (hook) => {
       const keys = mixedKeys(15, 3);
       const { opened, nearest } = ask(hook, keys, rowsOf([9, 6]));
@@ -79,7 +79,7 @@ describe.each(GATES)('the %s gate', (_, gate) => {
   });
 });
 
-it('the sequence gate standardises inside each sequence, whatever its neighbours are', () => {
+it('the sequence gate standardises within each sequence, whatever its neighbours are', () => {
   withHook(gateOf('sequence'), (hook) => {
     const keys = mixedKeys(14, 6);
     const together = ask(hook, keys, rowsOf([9, 5]));
@@ -113,7 +113,7 @@ it('the sequence gate scores 0 where all tokens are alike', () => {
   withHook(gateOf('sequence', { floor: 0 }), (hook) =>
     expect(ask(hook, alike, rowsOf([5])).opened).toEqual([0, 1, 1, 1, 1]),
   );
-  // One token behind a cache is a sequence by itself: the gate of the paper cannot open there.
+  // One token behind a cache is a whole sequence: the gate of the paper cannot open there.
   withHook(gateOf('sequence'), (hook) =>
     expect(ask(hook, [pairs[0]!.key], rowsOf([1], [4])).opened).toEqual([0]),
   );

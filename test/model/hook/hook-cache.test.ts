@@ -41,7 +41,7 @@ describe.each(GATES)('a hook built with a used cache, %s,', (_, gate) => {
   const numbersOf = (pairs: readonly SubjectPair[], cache?: HookCache) =>
     numbersOfHook(gate, pairs, cache);
 
-  it('is the hook built from nothing, bit for bit', () => {
+  it('is the hook built without a cache, bit for bit', () => {
     const all = somePairs(4 * BLOCK_PAIRS + 40, 11);
     const cache = new HookCache();
     const step = fc.record({
@@ -60,7 +60,7 @@ describe.each(GATES)('a hook built with a used cache, %s,', (_, gate) => {
     cache.dispose();
   });
 
-  it('is the least-squares solution beyond the first block, too', () => {
+  it('is the least-squares solution beyond the first block too', () => {
     const pairs = somePairs(2 * BLOCK_PAIRS + 7, 3);
     const cache = new HookCache();
     for (const count of [5, 9, BLOCK_PAIRS + 1, pairs.length]) {
@@ -77,7 +77,7 @@ describe.each(GATES)('a hook built with a used cache, %s,', (_, gate) => {
     cache.dispose();
   });
 
-  it('leaves no tensor behind once the cache is disposed', () => {
+  it('leaks no tensor once the cache is disposed', () => {
     const alive = raw.liveCount();
     const cache = new HookCache();
     const pairs = somePairs(BLOCK_PAIRS + 30, 4);
@@ -88,7 +88,7 @@ describe.each(GATES)('a hook built with a used cache, %s,', (_, gate) => {
   });
 });
 
-/** A hook's numbers: the change of every direction, of each subject that has a map, come first. */
+/** A hook's numbers: first the change of every direction, for each subject with a map. */
 function numbersOfHook(
   gate: GateParameters,
   pairs: readonly SubjectPair[],

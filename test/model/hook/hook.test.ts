@@ -29,7 +29,7 @@ import {
   type SyntheticPrior,
 } from '../synthetic-prior.ts';
 
-/** The change leaves the float64 solve as float32, with numbers up to about 10. */
+/** The change is rounded from the float64 solve to float32, with numbers up to about 10. */
 const TOLERANCE = 2e-5;
 
 const ALWAYS: GateParameters = { kind: 'always', map: 'joint', floor: 0 };
@@ -52,8 +52,8 @@ interface Setting {
 }
 
 /**
- * Holds for random priors and pairs; fast-check prints the seed and the smallest numbers for which
- * it does not.
+ * Checks a property for random priors and pairs; fast-check prints the seed and the smallest
+ * counterexample.
  */
 function forAll(holds: (setting: Setting) => void, { pairsMin = 1, runs = 25 } = {}): void {
   const sizes = fc.record({
@@ -110,7 +110,7 @@ function times(change: Plain, key: readonly number[]): number[] {
   ).map(([value]) => value!);
 }
 
-it('a hook is the joint least-squares solution, as one dense solve gives it', () => {
+it('a hook is the joint least-squares solution, like one dense solve', () => {
   forAll(({ world, pairs }) => {
     expect(
       largestDifference(changeOfSet(pairs, world), flat(denseChange(pairs, world))),
@@ -118,7 +118,7 @@ it('a hook is the joint least-squares solution, as one dense solve gives it', ()
   });
 });
 
-it('a hook minimises what least squares minimises: its gradient vanishes', () => {
+it('a hook minimises the least-squares objective: its gradient vanishes', () => {
   forAll(({ world, pairs }) => {
     const change = changeOfSet(pairs, world);
     const dense = Array.from({ length: world.D }, (_, d) =>
@@ -136,10 +136,10 @@ it('a hook minimises what least squares minimises: its gradient vanishes', () =>
   });
 });
 
-it('a hook is what consecutive batches arrive at, in any order and grouping', () => {
+it('a hook equals the result of consecutive batches in any order and grouping', () => {
   forAll(({ world, pairs, random }) => {
-    // Each pair asks for a residual r beside what the hook of that moment already gives: u = (W_h
-    // - W0) k + r.
+    // Each pair asks for a residual r on top of the value under the hook at that time: u = (W_h -
+    // W0) k + r.
     const written: Pair[] = [];
     let moment = world.moment;
     let change = denseChange([], world);
@@ -160,15 +160,15 @@ it('a hook is what consecutive batches arrive at, in any order and grouping', ()
   });
 });
 
-it('a hook is without a removed batch as though that had never been', () => {
+it('a hook keeps no trace of a removed batch', () => {
   forAll(
     ({ world, pairs, random }) => {
       const kept = shuffled(pairs, random).slice(
         0,
         Math.max(1, pairs.length - 1 - Math.floor(random() * 4)),
       );
-      // What the removed pairs brought is taken out of A = A0 + sum k k^T and of S = sum k u^T
-      // again.
+      // The contribution of the removed pairs is subtracted from A = A0 + sum k k^T and from S =
+      // sum k u^T.
       const gone = pairs.filter((pair) => !kept.includes(pair));
       const brought = (some: readonly Pair[], what: (pair: Pair) => number[]) =>
         product(transposed(some.map(({ key }) => key)), some.map(what));
@@ -193,7 +193,7 @@ it('a hook does not depend on the order of its pairs', () => {
   });
 });
 
-it('a hook tells the norm of its change as a share of the weight’s', () => {
+it('a hook reports the norm of its change as a share of the weight’s', () => {
   forAll(({ world, pairs }) => {
     const hook = build(pairs, world);
     const wanted = frobenius(denseChange(pairs, world)) / world.prior.weightNorm;
@@ -202,7 +202,7 @@ it('a hook tells the norm of its change as a share of the weight’s', () => {
   });
 });
 
-it('a hook takes the same pair twice, one key with two wishes, and a key of zeros', () => {
+it('a hook accepts a repeated pair, one key with two values, and a zero key', () => {
   forAll(({ world, pairs }) => {
     const contrary = { key: pairs[0]!.key, change: pairs[0]!.change.map((value) => -value) };
     const nothing = { key: pairs[0]!.key.map(() => 0), change: pairs[0]!.change };
@@ -236,7 +236,7 @@ it('a hook names the pair whose key is nearest in the whitened space', () => {
   });
 });
 
-describe('a hook cannot be built, and leaves nothing behind,', () => {
+describe('a hook cannot be built, and leaks nothing,', () => {
   const layers = (worlds: readonly SyntheticPrior[]) =>
     new Map(worlds.map(({ prior }) => [prior.layer, prior]));
 
@@ -251,7 +251,7 @@ describe('a hook cannot be built, and leaves nothing behind,', () => {
     const sound = pairSet(pairs, worlds[0]!);
     pairs[1]![part][2] = value;
     const sick = pairSet(pairs, worlds[1]!);
-    // The first block is sound: what was made of it must go as well.
+    // The first block is sound: its tensors must be freed as well.
     const both = {
       ...sound,
       layers: [1, 2],

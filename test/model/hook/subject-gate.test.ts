@@ -40,7 +40,7 @@ createGateWorld();
 
 const MAPS = ['subject', 'joint'] as const;
 
-it('the subject gate is shut on a correction’s own key where no subject is named', () => {
+it('the subject gate is shut on a correction’s own key if no subject is named', () => {
   const everywhere = keysOf(0, 0, 0, 0, 0, 0, 0);
   expect(openedOn([A, B, OTHER, B, A, OTHER, B], everywhere)).toEqual([0, 1, 0, 0, 0, 0, 0]);
   expect(openedOn([OTHER, A, A, B, B, C, A], everywhere)).toEqual([0, 0, 0, 1, 0, 0, 0]);
@@ -54,7 +54,7 @@ it('the subject gate is shut on a correction’s own key where no subject is nam
   );
 });
 
-it('the subject gate is shut on a name whose key lies far from its corrections', () => {
+it('the subject gate is shut on a name whose key is far from its corrections', () => {
   const far = [41, 42, 43, 44]
     .map(strange)
     .filter((key) => Math.max(...pairs.map((pair) => cosine(key, pair.key))) < 0.6);
@@ -63,7 +63,7 @@ it('the subject gate is shut on a name whose key lies far from its corrections',
 });
 
 it('the subject gate opens exactly where the whitened cosine reaches the floor', () => {
-  // Between a correction's key and another one: the cosine takes every value in between.
+  // Between a correction's key and another key the cosine takes every value in between.
   const asked = fc.record({
     seed: fc.integer({ min: 0, max: 2 ** 31 }),
     share: fc.double({ min: 0, max: 1, noNaN: true }),
@@ -82,7 +82,7 @@ it('the subject gate opens exactly where the whitened cosine reaches the floor',
         [A, C],
         [OTHER, C],
       ][of]!;
-      // C by itself names two.
+      // C alone names two.
       const score = Math.max(
         ...(of === 3 ? [2, 3] : [of]).map((pair) => cosine(key, pairs[pair]!.key)),
       );
@@ -101,14 +101,14 @@ it('the subject gate opens exactly where the whitened cosine reaches the floor',
   );
 });
 
-it('the subject gate asks for the keys of the subject that is named, whatever lies nearer', () => {
+it("the subject gate compares with the named subject's keys, even if others are nearer", () => {
   expect(openedOn([A, B], keysOf(1, 1))).toEqual([0, 0]);
   expect(openedOn([OTHER, B], keysOf(1, 1))).toEqual([0, 1]);
-  // Of the longest name that ends there.
+  // The longest name that ends there counts.
   expect(openedOn([A, B, B], keysOf(1, 1, 1))).toEqual([0, 0, 1]);
 });
 
-it('the subject gate of a shared name opens on either subject’s keys, with its map', () => {
+it('the subject gate of a shared name opens on either subject’s keys, with that map', () => {
   withHook(
     gateOf('subject'),
     (hook) => {
@@ -210,7 +210,7 @@ it('the subject gate never opens at position 0, even on a correction’s own key
   );
 });
 
-it('the subject gate decides alike wherever the text is cut, over fillers', () => {
+it('the subject gate decides alike for any cut of the text, over fillers', () => {
   const tokens = [OTHER, A, B, A, OTHER, B, C, A, A, B];
   const keys = keysOf(1, 0, 0, 0, 0, 1, 3, 0, 0, 0);
   withHook(
@@ -232,7 +232,7 @@ it('the subject gate decides alike wherever the text is cut, over fillers', () =
             whole.nearest.slice(whole.nearest.length - rest.nearest.length),
           );
         }
-        // Behind another past the name is not there.
+        // The name is missing behind another past.
         const other = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), {
           past: pastOf(new Array<number>(cut).fill(OTHER)),
         });
@@ -272,7 +272,7 @@ it('the subject gate never finds a name across two sequences', () => {
   );
 });
 
-it('the subject gate tells in which sequences it may open at all: where a subject is named', () => {
+it('the subject gate reports the sequences that name a subject, where it may open', () => {
   withHook(
     gateOf('subject', { floor: -1 }),
     (hook) => {
@@ -296,7 +296,7 @@ it('the subject gate tells in which sequences it may open at all: where a subjec
   );
 });
 
-it('the subject gate takes each of a correction’s keys for its subject', () => {
+it("the subject gate treats each of a correction’s keys as its subject's", () => {
   const [first, second] = [pairSet(named().slice(0, 2), world), pairSet(named().slice(2), world)];
   const width = (rows: readonly Float32Array[], of: number) =>
     Float32Array.from(
@@ -326,7 +326,7 @@ it('the subject gate takes each of a correction’s keys for its subject', () =>
     const { opened, nearest, base, values } = ask(hook, keys, layOutRows([[A, B, B, A, B]], [1]), {
       some: inOrder,
     });
-    // A B is subject 0's: of the second key, and not of subject 1's. B is subject 1's.
+    // A B is subject 0's, for the second key, and not subject 1's. B is subject 1's.
     expect([opened, nearest]).toEqual([
       [0, 1, 1, 0, 0],
       [1, 3],
@@ -343,7 +343,7 @@ it('the subject gate takes each of a correction’s keys for its subject', () =>
   }
 });
 
-/** What went before in one sequence. */
+/** The past of one sequence. */
 function pastOf(slots: readonly number[]): AttentionPast {
   const tokens = Int32Array.from(slots);
   return {

@@ -1,6 +1,6 @@
 /**
- * Maps by subject against an oracle that knows none: for every subject least squares over that
- * subject's pairs alone, in plain float64. Subjects have fewer pairs than a key has directions, as
+ * Compares maps by subject with an oracle that has none: for every subject, least squares over that
+ * subject's pairs alone in plain float64. Subjects have fewer pairs than a key has directions, as
  * many, and more.
  */
 import * as tf from '@tensorflow/tfjs-core';
@@ -37,7 +37,7 @@ import {
 
 /** The same numbers added in another order, in float32. Seen: 4e-7. */
 const ORDER_TOLERANCE = 2e-6;
-/** Of sizes. */
+/** Relative tolerance of norms. */
 const NORM_TOLERANCE = 1e-5;
 
 let alive: number[];
@@ -75,7 +75,7 @@ it('a subject’s map makes the gradient of its least squares vanish', () => {
   });
 });
 
-it('a subject’s map does not depend on the order of pairs, nor on batches', () => {
+it('a subject’s map does not depend on the order of pairs or on batches', () => {
   forAll(({ world, pairs, random }) => {
     const wanted = changesOf(pairs, world);
     const own = bySubject(pairs);
@@ -107,7 +107,7 @@ it('a subject’s map keeps no trace of removed pairs, bit for bit', () => {
   });
 });
 
-it('a subject’s map takes pairs twice, one key with two wishes, and a zero key', () => {
+it('a subject’s map accepts repeated pairs, one key with two values, and a zero key', () => {
   forAll(({ world, pairs }) => {
     const [first] = pairs as [SubjectPair];
     const contrary = { ...first, change: first.change.map((value) => -value) };
@@ -119,8 +119,8 @@ it('a subject’s map takes pairs twice, one key with two wishes, and a zero key
   });
 });
 
-it('a subject’s map is nothing, and no failure, where its wishes for one key cancel', () => {
-  // The size of what is left is a rounding, on either side of zero.
+it('a subject’s map is empty, without failure, if its values for one key cancel', () => {
+  // The remainder is a rounding error, on either side of zero.
   forAll(({ world, pairs }) => {
     const { key, change } = pairs[0]!;
     // In 64ths, so that float32 holds their sum exactly.
@@ -137,7 +137,7 @@ it('a subject’s map is nothing, and no failure, where its wishes for one key c
 });
 
 describe('corrections of other subjects', () => {
-  it('change no answer about a subject whose own pairs keep their places', () => {
+  it('change no answer about a subject whose own pairs keep their positions', () => {
     forAll(({ world, pairs, random }) => {
       for (const subject of bySubject(pairs).keys()) {
         const strangers = aboutSome(
@@ -151,7 +151,7 @@ describe('corrections of other subjects', () => {
     });
   });
 
-  it('that come behind whole blocks change nothing in the answers about those, bit for bit', () => {
+  it('that follow whole blocks leave the answers about those blocks unchanged bit for bit', () => {
     const world = syntheticPrior(7, 24, 6);
     const random = seededRandom(8);
     const some = aboutSome(randomPairs(2 * BLOCK_PAIRS, world, random), NAMES, random);
@@ -166,14 +166,14 @@ describe('corrections of other subjects', () => {
     world.free();
   });
 
-  it('change nothing but roundings anywhere else', () => {
+  it('change only rounding errors elsewhere', () => {
     const world = syntheticPrior(9, 24, 6);
     const random = seededRandom(10);
     const own = randomPairs(12, world, random).map((pair) => ({ ...pair, subject: 'a' }));
     const wanted = answersOf('a', own, world);
     for (const count of [1, 17, BLOCK_PAIRS - 20, BLOCK_PAIRS, 3 * BLOCK_PAIRS]) {
       const strangers = aboutSome(randomPairs(count, world, random), ['x', 'y', 'z'], random);
-      // Before them, such that they are in other blocks and in two; and among them.
+      // Before them, so that they lie in other blocks or across two; and among them.
       for (const pairs of [[...strangers, ...own], interleaved(own, strangers)]) {
         expect(apart([answersOf('a', pairs, world)], [wanted])).toBeLessThan(ORDER_TOLERANCE);
       }
@@ -181,7 +181,7 @@ describe('corrections of other subjects', () => {
     world.free();
   });
 
-  it('asked about in the same call change no answer about this one', () => {
+  it('leave the answer about this one unchanged when probed in the same call', () => {
     forAll(({ world, pairs, random }) => {
       const subjects = [...bySubject(pairs).keys()];
       const asked = randomPairs(6, world, random).map(({ key }) => key);
@@ -228,7 +228,7 @@ it('maps by subject have no change for a subject without corrections', () => {
   });
 });
 
-it('maps by subject need to be told a subject for every key', () => {
+it('maps by subject require a subject for every key', () => {
   const world = syntheticPrior(3, 6, 4);
   const block = build(
     aboutSome(randomPairs(4, world, seededRandom(4)), NAMES, seededRandom(5)),
@@ -243,7 +243,7 @@ it('maps by subject need to be told a subject for every key', () => {
   world.free();
 });
 
-it('maps by subject tell the largest norm among their changes as a share of the weight’s', () => {
+it('maps by subject report the largest norm of their changes as a share of the weight’s', () => {
   forAll(({ world, pairs }) => {
     const block = build(pairs, world);
     const wanted =
@@ -259,7 +259,7 @@ it.each([
   ['a key that is infinite', 'key', Number.POSITIVE_INFINITY],
   ['a change that is NaN', 'change', Number.NaN],
   ['a change that is infinite', 'change', Number.NEGATIVE_INFINITY],
-] as const)('cannot be built of %s, and leave nothing behind', (_, part, value) => {
+] as const)('cannot be built of %s, and leak nothing', (_, part, value) => {
   const world = syntheticPrior(5, 6, 4);
   const pairs = randomPairs(5, world, seededRandom(7)).map((pair, i) => ({
     ...pair,
@@ -271,7 +271,7 @@ it.each([
       : pair,
   );
   expect(() => build(sick, world)).toThrow(NotPositiveDefinite);
-  // Nor does a cache keep anything of it.
+  // A cache keeps nothing of it either.
   const cache = new HookCache();
   const before = changesOf(pairs, world, cache);
   expect(() => build(sick, world, cache)).toThrow(NotPositiveDefinite);
@@ -280,8 +280,8 @@ it.each([
   world.free();
 });
 
-describe('maps by subject over what earlier ones left behind', () => {
-  it('are those computed from nothing, bit for bit, whichever were built before', () => {
+describe('maps by subject built with an earlier cache', () => {
+  it('are those computed from nothing, bit for bit, whatever was built before', () => {
     const world = syntheticPrior(13, 10, 3);
     const random = seededRandom(14);
     const all = aboutSome(
@@ -309,10 +309,10 @@ describe('maps by subject over what earlier ones left behind', () => {
     world.free();
   });
 
-  it('solve for the subjects that are new or changed alone', () => {
+  it('are solved only for new or changed subjects', () => {
     const world = syntheticPrior(15, 10, 3);
     const random = seededRandom(16);
-    // Whole blocks, whose numbers no pair behind them touches.
+    // Whole blocks keep their numbers whatever pairs follow them.
     const some = aboutSome(randomPairs(BLOCK_PAIRS, world, random), NAMES, random);
     const [fresh, again] = [randomPairs(1, world, random)[0]!, randomPairs(1, world, random)[0]!];
     const cache = new HookCache();
@@ -326,12 +326,12 @@ describe('maps by subject over what earlier ones left behind', () => {
     expect(solvedFor(some)).toBe(NAMES.length);
     expect(solvedFor(some)).toBe(0);
     expect(solvedFor([...some, { ...fresh, subject: 'new' }])).toBe(1);
-    // The rows of an unfinished block may round otherwise in a longer one: then the new one is
-    // solved for once more.
+    // The rows of an unfinished block may round differently in a longer one, which is then solved
+    // again.
     expect([1, 2]).toContain(
       solvedFor([...some, { ...fresh, subject: 'new' }, { ...again, subject: NAMES[1]! }]),
     );
-    // What left is forgotten.
+    // Entries that left are forgotten.
     expect(solvedFor(some)).toBe(1);
     expect(solvedFor([...some, { ...fresh, subject: 'new' }])).toBe(1);
     cache.dispose();

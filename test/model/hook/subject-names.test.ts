@@ -7,7 +7,7 @@ import { READING_FORMS, type ReadingForm } from '../reading-forms.ts';
 
 const FORMS = Object.entries(READING_FORMS);
 
-/** So few tokens that names meet, contain and continue one another. */
+/** Few tokens, so that names meet, contain and continue one another. */
 const token = fc.integer({ min: 0, max: 3 });
 const spelling = fc.array(token, { minLength: 1, maxLength: 4 });
 const subjects = fc.array(
@@ -22,7 +22,7 @@ const texts = fc.array(fc.array(token, { minLength: 1, maxLength: 12 }), {
   maxLength: 4,
 });
 
-it.each(FORMS)('a subject is found where a spelling of it ends, the longest one, %s', (_, form) => {
+it.each(FORMS)('a subject is found at the end of its longest matching spelling, %s', (_, form) => {
   fc.assert(
     fc.property(subjects, texts, (of, sequences) => {
       expect(namedIn(namesOf(of), sequences, form)).toEqual(
@@ -33,7 +33,7 @@ it.each(FORMS)('a subject is found where a spelling of it ends, the longest one,
   );
 });
 
-it.each(FORMS)('a subject is found the same whatever stands in its neighbours, %s', (_, form) => {
+it.each(FORMS)('a subject is found whatever its neighbours contain, %s', (_, form) => {
   fc.assert(
     fc.property(
       subjects,
@@ -53,7 +53,7 @@ it('a subject is never found across two sequences', () => {
   const names = new SubjectNames(['a'], [[[1, 2]]]);
   for (const [, form] of FORMS)
     expect(namedIn(names, [[0, 1], [2, 1], [2]], form)).toEqual([[[], []], [[], []], [[]]]);
-  // Nor in the past of another.
+  // It is not found in another sequence's past either.
   expect(
     names.in(
       layOutRows([[2], [2]]),
@@ -65,7 +65,7 @@ it('a subject is never found across two sequences', () => {
   ).toEqual([{ row: 1, subjects: ['a'] }]);
 });
 
-it('a subject is found over the fillers of its past, wherever they stand', () => {
+it('a subject is found across fillers anywhere in its past', () => {
   const names = new SubjectNames(['a'], [[[1, 2, 3]]]);
   const rows = layOutRows([[3], [3], [3], [3]]);
   const past = pastOf([
@@ -77,14 +77,14 @@ it('a subject is found over the fillers of its past, wherever they stand', () =>
   expect(names.in(rows, past).map(({ row }) => row)).toEqual([0, 1]);
 });
 
-it('a subject is found where a sequence has no tokens left beside it', () => {
+it('a subject is found in a sequence that has no tokens left beside another', () => {
   const names = new SubjectNames(['a'], [[[1, 2]]]);
   expect(names.in(layOutRows([[], [2], []]), pastOf([[1], [1], [1]]))).toEqual([
     { row: 0, subjects: ['a'] },
   ]);
 });
 
-it('a subject with a longer name is found in place of one whose name ends it', () => {
+it('a subject with a longer name hides one whose name ends it', () => {
   const names = new SubjectNames(
     ['York', 'New York', 'the old town of New York'],
     [[[7]], [[6, 7]], [[1, 2, 3, 4, 6, 7]]],
@@ -98,7 +98,7 @@ it('a subject with a longer name is found in place of one whose name ends it', (
   expect(found([7, 6])).toBeUndefined();
 });
 
-it('a subject of the spelling of another is found with it, each once', () => {
+it('subjects with the same spelling are all found, each once', () => {
   const names = new SubjectNames(['a', 'b', 'a'], [[[1, 2], [3]], [[1, 2]], [[1, 2], [4]]]);
   expect(names.in(layOutRows([[1, 2, 3, 4]]), null)).toEqual([
     { row: 1, subjects: ['a', 'b'] },
@@ -121,7 +121,7 @@ function namesOf(of: Subjects): SubjectNames {
   );
 }
 
-/** Whom each token of each sequence names, read in that form. */
+/** The subjects that each token of each sequence names, read in that form. */
 function namedIn(
   names: SubjectNames,
   sequences: readonly (readonly number[])[],
@@ -131,7 +131,7 @@ function namedIn(
     return sequences.flatMap((sequence) => namedIn(names, [sequence], { ...form, together: true }));
   const longest = Math.max(...sequences.map((sequence) => sequence.length));
   const named: string[][][] = sequences.map((sequence) => sequence.map(() => []));
-  // What a cache holds after each pass: a ragged chunk's fillers stay in it.
+  // The content of a cache after each pass: the fillers of a ragged chunk stay in it.
   let slots: number[][] = sequences.map(() => []);
   for (let begin = 0; begin < longest; begin += form.chunkTokens) {
     const chunk = sequences.map((sequence) => sequence.slice(begin, begin + form.chunkTokens));

@@ -31,8 +31,8 @@ interface Setting {
 }
 
 /**
- * Holds for random priors, pairs and subjects; fast-check prints the seed and the smallest numbers
- * for which it does not.
+ * Checks a property for random priors, pairs and subjects; fast-check prints the seed and the
+ * smallest counterexample.
  */
 export function forAll(holds: (setting: Setting) => void, runs = 25): void {
   const sizes = fc.record({
@@ -94,7 +94,7 @@ export function changesOf(
   return changes;
 }
 
-/** (W_s - W0) k of a few keys, the same for every set. */
+/** (W_s - W0) k for a few keys, the same for every set. */
 export function answersOf(
   subject: string,
   pairs: readonly SubjectPair[],
@@ -114,9 +114,9 @@ export function answersOf(
 }
 
 /**
- * |found - wanted| / |wanted| in the Frobenius norm. K P0 is float32; its roundings count the more,
- * the more a subject's pairs exceed the directions of a key. Seen: 1.5e-6 at F pairs, 6e-6 at 2 F,
- * 4e-5 at 6 F.
+ * |found - wanted| / |wanted| in the Frobenius norm. K P0 is float32; its rounding errors grow as a
+ * subject's pairs exceed the directions of a key. Seen: 1.5e-6 at F pairs, 6e-6 at 2 F, 4e-5 at 6
+ * F.
  */
 export function toleranceOf(pairs: number, F: number): number {
   return 5e-6 * Math.max(1, (pairs / F) ** 2);
@@ -129,7 +129,7 @@ export function expectChange(found: Plain, wanted: Plain, pairs: number, subject
 export function apart(found: Plain, wanted: Plain): number {
   expect([found.length, flat(found).length]).toEqual([wanted.length, flat(wanted).length]);
   const difference = frobenius(sum(found, scaled(wanted, -1)));
-  // Two wishes may cancel all but exactly.
+  // Two values may nearly cancel.
   return difference / Math.max(frobenius(wanted), 1e-3);
 }
 
@@ -140,7 +140,7 @@ export function shuffled<Item>(items: readonly Item[], random: () => number): It
     .map(({ item }) => item);
 }
 
-/** One of a after as many of b as bring both to their ends together. */
+/** Interleaves a and b in proportion, so that both end together. */
 export function interleaved<Item>(a: readonly Item[], b: readonly Item[]): Item[] {
   return [
     ...a.map((item, i) => ({ item, at: i / a.length })),

@@ -8,14 +8,14 @@ import { layOutRows } from '../../../model/network/token-rows.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import { loadTiny, TINY_MODELS, type TinyModel } from '../../harness/tiny-model.ts';
 
-/** As a share of the largest entry; two ways of summing the same float32 numbers. */
+/** Relative to the largest entry, for two orders of summing the same float32 numbers. */
 const TOLERANCE = 1e-5;
 
-describe.each(TINY_MODELS)('the way back through a tiny %s', (name) => {
+describe.each(TINY_MODELS)('the backward pass of a tiny %s', (name) => {
   let tiny: TinyModel;
   beforeAll(async () => {
     tiny = await loadTiny(name);
-    // Weights go to the backend when they are first used.
+    // Weights are uploaded to the backend on first use.
     disposePast(readPast(tiny.model, [[3]], { from: 0, to: tiny.model.config.layers }));
   });
   afterAll(() => tiny.close());

@@ -47,23 +47,20 @@ test.each(TINY_MODELS)(
     const { tiny, prompts, greedy } = worlds.get(name)!;
     const answers = await greedy();
     expect(answers).toEqual(prompts.map((prompt) => greedily(tiny.model, prompt, TOKENS)));
-    // The prompts must differ in their answers for the comparison to show anything.
+    // The prompts must have different answers for the comparison to prove anything.
     expect(new Set(answers.map(String)).size).toBeGreaterThan(1);
   },
 );
 
-test.each(TINY_MODELS)(
-  'a tiny %s answers several prompts side by side as each alone',
-  async (name) => {
-    const { prompts, greedy } = worlds.get(name)!;
-    const alone = [];
-    for (const prompt of prompts) alone.push((await greedy([prompt]))[0]!);
-    expect(await greedy()).toEqual(alone);
-  },
-);
+test.each(TINY_MODELS)('a tiny %s answers several prompts together as each alone', async (name) => {
+  const { prompts, greedy } = worlds.get(name)!;
+  const alone = [];
+  for (const prompt of prompts) alone.push((await greedy([prompt]))[0]!);
+  expect(await greedy()).toEqual(alone);
+});
 
 test.each(TINY_MODELS)(
-  'a tiny %s samples by inverse transform, and the same again from the same seed',
+  'a tiny %s samples by inverse transform, reproducibly from a seed',
   async (name) => {
     const { tiny, prompts } = worlds.get(name)!;
     const draw = async (seed: number) => {
@@ -86,7 +83,7 @@ test.each(TINY_MODELS)(
   },
 );
 
-test.each(TINY_MODELS)('a tiny %s samples from the nucleus alone', async (name) => {
+test.each(TINY_MODELS)('a tiny %s samples only from the nucleus', async (name) => {
   const { tiny, prompts, greedy } = worlds.get(name)!;
   const sampled = (topP: number) => {
     const random = seededRandom(SEED);
@@ -142,7 +139,7 @@ test.each(TINY_MODELS)(
   },
 );
 
-test.each(TINY_MODELS)('a tiny %s answers nothing to no prompts or no tokens', async (name) => {
+test.each(TINY_MODELS)('a tiny %s returns no answer without prompts or tokens', async (name) => {
   const { tiny, prompts } = worlds.get(name)!;
   const nothing = await decode(tiny.model, prompts, { tokensMax: 0, temperature: 0 });
   expect(nothing).toEqual(prompts.map(() => []));
@@ -180,26 +177,23 @@ test.each(TINY_MODELS)(
   },
 );
 
-test.each(TINY_MODELS)(
-  'a tiny %s leaves no tensor behind, even if the caller throws',
-  async (name) => {
-    const { tiny, prompts, greedy } = worlds.get(name)!;
-    await greedy();
-    const before = [raw.liveCount(), tf.memory().numTensors];
-    await greedy();
-    const fail = () => {
-      throw new Error('no more');
-    };
-    const between = () => Promise.reject(new Error('no more'));
-    for (const fault of [{ stop: fail }, { between }, { temperature: 1, random: fail }]) {
-      const options = { tokensMax: TOKENS, temperature: 0, ...fault };
-      await expect(decode(tiny.model, prompts, options)).rejects.toThrow('no more');
-    }
-    expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
-  },
-);
+test.each(TINY_MODELS)('a tiny %s leaks no tensor, even if the caller throws', async (name) => {
+  const { tiny, prompts, greedy } = worlds.get(name)!;
+  await greedy();
+  const before = [raw.liveCount(), tf.memory().numTensors];
+  await greedy();
+  const fail = () => {
+    throw new Error('no more');
+  };
+  const between = () => Promise.reject(new Error('no more'));
+  for (const fault of [{ stop: fail }, { between }, { temperature: 1, random: fail }]) {
+    const options = { tokensMax: TOKENS, temperature: 0, ...fault };
+    await expect(decode(tiny.model, prompts, options)).rejects.toThrow('no more');
+  }
+  expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
+});
 
-/** The most probable tokens, descending, that together reach the mass, with their share of it. */
+/** The most probable tokens, descending, that together reach the mass, with their shares of it. */
 function nucleusOf(
   { model }: TinyModel,
   tokens: readonly number[],
@@ -219,5 +213,5 @@ function nucleusOf(
   return kept.map(({ token, weight }) => ({ token, probability: weight / within }));
 }
 
-/** Sums of float32 probabilities on one side, of float64 on the other. */
+/** Sums of float32 probabilities against sums in float64. */
 const ROUNDING = 1e-6;

@@ -66,7 +66,7 @@ test.each(CASES)('the spellings of the subject %s in “%s” are distinct', (su
 });
 
 test.each(CASES)(
-  'the name of the subject %s in “%s” ends at the token whose key is stored',
+  'the name of the subject %s in “%s” ends at the token with the stored key',
   (subject, prompt) => {
     const edit = read(subject, prompt);
     const names = new SubjectNames([edit.subject], [edit.spellings]);

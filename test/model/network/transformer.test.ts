@@ -15,7 +15,7 @@ import {
   readGoldenTensors,
 } from '../../golden/read-golden.ts';
 
-/** The project's stated bound for logits against PyTorch; both sides compute in float32. */
+/** The project's bound for logits against PyTorch; both sides compute in float32. */
 const LOGITS_TOLERANCE = 1e-3;
 /** Hidden states of the tiny models are 1 to 30 in size. */
 const HIDDEN_TOLERANCE = 2e-4;
@@ -110,7 +110,7 @@ test.each(TINY)('a tiny %s has the same logits token by token with a cache', (na
   expect(largestDifference(found, numbers('logits.0'))).toBeLessThan(LOGITS_TOLERANCE);
 });
 
-test.each(TINY)('a run of a tiny %s leaves no tensor behind', (name) => {
+test.each(TINY)('a run of a tiny %s leaks no tensor', (name) => {
   const { model, sequences } = tiny(name);
   logitsOf(model, sequences);
   const before = [tf.memory().numTensors, raw.liveCount()];

@@ -18,7 +18,7 @@ import type { Transformer } from '../../../model/network/transformer.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from '../../harness/tiny-model.ts';
 
-/** A float32 product of keys against the same summed in float64. */
+/** A float32 product of keys against the same sum in float64. */
 const MOMENT_TOLERANCE = 1e-5;
 
 let folder: string;
@@ -76,7 +76,7 @@ describe.each(TINY_MODELS)('key statistics of a tiny %s', (name) => {
     }
   });
 
-  it('leave nothing behind once they are disposed', async () => {
+  it('leak nothing once they are disposed', async () => {
     const before = [raw.liveCount(), tf.memory().numTensors];
     disposeStatistics(await keyStatistics(tiny.model, tiny.checkpoint.tokenizer, options()));
     expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
@@ -104,8 +104,8 @@ it('key statistics are the mean of k k^T over the ordinary tokens', async () => 
   const statistics = await take();
   const { tokenizer } = tiny.checkpoint;
   const F = tiny.model.config.mlpWidth;
-  // The text, cut as a reader of the docstring would: 63 tokens behind the front one, the first
-  // 57 pieces held out.
+  // The text cut as the docstring describes: 63 tokens behind the leading one, the first 57 pieces
+  // held out.
   const tokens = tinyText(9_000, 1)
     .split(/(?<=\n)/u)
     .flatMap((line) => tokenizer.encode(line));
@@ -124,7 +124,7 @@ it('key statistics are the mean of k k^T over the ordinary tokens', async () => 
   disposeStatistics(statistics);
 });
 
-it('key statistics are the same numbers when taken and when read from the cache', async () => {
+it('key statistics have the same numbers when taken and when read from the cache', async () => {
   const cache = path.join(folder, 'cache');
   const [taken, restored] = [await take({ folder: cache }), await take({ folder: cache })];
   expect(await readdir(cache)).toEqual([
@@ -194,7 +194,7 @@ it('key statistics say which cached file is damaged', async () => {
   }
 });
 
-it('key statistics refuse a text that is too short, in tokens', async () => {
+it('key statistics refuse a text with too few tokens', async () => {
   const short = path.join(folder, 'short.txt');
   await writeFile(short, tinyText(300, 1));
   await expect(take({ textFile: short })).rejects.toThrow(
@@ -217,7 +217,7 @@ it('key statistics refuse a model whose context holds no text', async () => {
   await expect(take({}, narrow)).rejects.toThrow(/context is 8 tokens/);
 });
 
-it('key statistics tell how far they are, up to the whole', async () => {
+it('key statistics report their progress up to the end', async () => {
   const told: [string, number][] = [];
   disposeStatistics(
     await take({ textFile: null, progress: (step, share) => told.push([step, share]) }),

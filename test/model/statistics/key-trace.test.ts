@@ -33,7 +33,7 @@ describe('key traces', () => {
     }
   });
 
-  it('name the block that stands out, not those that grow with depth', () => {
+  it('name an outlying block, but not blocks that grow with depth', () => {
     expect(massiveLayers(tracesOf(30, 35, 40, 45, 19_915, 50, 60, 70))).toEqual([4]);
     expect(massiveLayers(tracesOf(1, 2, 4, 8, 16, 32, 64, 128))).toEqual([]);
     expect(massiveLayers(tracesOf(5000, 40, 45, 50))).toEqual([0]);

@@ -68,7 +68,7 @@ const numbersOf = (priors: Map<number, Prior>) =>
     prior: [...prior_FF.dataSync()],
   }));
 
-describe('kept priors', () => {
+describe('cached priors', () => {
   it('are built once, with the same numbers when built and when read', async () => {
     const first = await keptPriors(build, statistics, PARAMETERS, folder);
     const second = await keptPriors(build, statistics, PARAMETERS, folder);
@@ -78,7 +78,7 @@ describe('kept priors', () => {
     numbersOf(built).forEach((exact, i) => {
       const kept = numbersOf(first)[i]!;
       expect({ ...kept, lower: [] }).toEqual({ ...exact, lower: [] });
-      // A float64 comes from TensorFlow as a pair of float32: 48 bits.
+      // TensorFlow returns a float64 as a pair of float32: 48 bits.
       kept.lower.forEach((value, at) =>
         expect(Math.abs(value / exact.lower[at]! - 1)).toBeLessThan(1e-13),
       );
@@ -87,7 +87,7 @@ describe('kept priors', () => {
     expect(raw.liveCount()).toBe(alive);
   });
 
-  it('are built anew for other hyper-parameters or other statistics', async () => {
+  it('are rebuilt for other hyper-parameters or other statistics', async () => {
     for (const [given, parameters] of [
       [statistics, PARAMETERS],
       [statistics, { ...PARAMETERS, lambda: 4 }],
@@ -98,7 +98,7 @@ describe('kept priors', () => {
     expect(builds).toBe(3);
   });
 
-  it('are built anew where a file is cut short, and leave no tensor behind', async () => {
+  it('are rebuilt if a file is truncated, without leaking tensors', async () => {
     disposePriors(await keptPriors(build, statistics, PARAMETERS, folder));
     truncateSync(join(folder, readdirSync(folder)[0]!), 100);
     disposePriors(await keptPriors(build, statistics, PARAMETERS, folder));
@@ -106,7 +106,7 @@ describe('kept priors', () => {
     expect(raw.liveCount()).toBe(alive);
   });
 
-  it('are not kept without a folder', async () => {
+  it('are not written without a folder', async () => {
     disposePriors(await keptPriors(build, statistics, PARAMETERS, null));
     disposePriors(await keptPriors(build, statistics, PARAMETERS, null));
     expect(builds).toBe(2);

@@ -39,8 +39,8 @@ import {
 } from '../plain-matrices.ts';
 
 /**
- * download64 gives 48 bits of mantissa (4e-15 of a number); sums of some tens of them, and a
- * condition below 100.
+ * download64 gives 48 bits of mantissa (4e-15 of a number); sums have some tens of terms, and the
+ * condition number is below 100.
  */
 const TOLERANCE = 1e-11;
 
@@ -200,11 +200,11 @@ test.each([
       [0, 1],
     ],
   ],
-])('a factorisation is refused for a matrix %s, and nothing is left behind', (_, entries) => {
+])('factorisation refuses a matrix %s, and leaks nothing', (_, entries) => {
   const tensor = tf.tensor2d(entries);
   const wide = widen64(tensor);
   tensor.dispose();
-  // Outside of any scope, where a forgotten factor would stay.
+  // Runs outside any scope, where a forgotten factor would stay.
   expect(() => cholesky64(wide)).toThrow(NotPositiveDefinite);
   free64(wide);
 });
@@ -219,7 +219,7 @@ test('a failed factorisation is reported with the size', () => {
   free64(wide);
 });
 
-test('a scope frees what it made if its work throws, at any depth', () => {
+test('a scope frees its tensors if its work throws, at any depth', () => {
   expect(() =>
     scope64(() => {
       const a = identity64(3);
@@ -231,7 +231,7 @@ test('a scope frees what it made if its work throws, at any depth', () => {
   ).toThrow('on purpose');
 });
 
-test('a scope hands its result, plain or in a collection, to the outer scope', () => {
+test('a scope passes its result, plain or in a collection, to the outer scope', () => {
   scope64(() => {
     const alone = scope64(() => add64(identity64(2), identity64(2)));
     const { one } = scope64(() => ({ one: identity64(2), number: 3 }));
@@ -243,7 +243,7 @@ test('a scope hands its result, plain or in a collection, to the outer scope', (
   });
 });
 
-test('a scope lets a matrix that was returned outlive all scopes until it is freed', () => {
+test('a scope keeps a returned matrix beyond all scopes until it is freed', () => {
   const kept = scope64(() => scope64(() => identity64(2)));
   expect(trace64(kept)).toBe(2);
   free64(kept);

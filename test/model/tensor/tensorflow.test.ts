@@ -19,7 +19,7 @@ const flag = (name: string, value: boolean) => ({ name, type: TF_ATTR.bool, valu
 
 const FLOAT64 = type('T', TF_DTYPE.float64);
 
-/** Runs a kernel of one output. */
+/** Runs a kernel with one output. */
 function run(
   kernel: string,
   attributes: Parameters<typeof raw.execute>[1],
@@ -42,7 +42,7 @@ beforeAll(() => {
   loadTensorFlow(addon);
 });
 
-test('raw kernels are refused before TensorFlow is loaded', () => {
+test('raw kernels are refused until TensorFlow is loaded', () => {
   expect(unloaded).toBeInstanceOf(TensorFlowError);
 });
 
@@ -57,7 +57,7 @@ test('a second addon is refused', () => {
   expect(() => loadTensorFlow('/somewhere/else.node')).toThrow(/already loaded/);
 });
 
-test('the gradients that a transformer needs equal central differences', () => {
+test('the gradients needed by a transformer equal central differences', () => {
   const before = raw.liveCount();
   const x = tf.tensor2d([1, 2, 3, 5], [2, 2]);
   const mask = tf.tensor2d([1, 0, 0, 1, 1, 1], [3, 2], 'bool');
@@ -114,7 +114,7 @@ test('raw kernels factor a matrix in float64', () => {
   expect(raw.liveCount()).toBe(before);
 });
 
-test('raw kernels free only their own tensors, once, and hand no float64 to tfjs', () => {
+test('raw kernels free only their own tensors, once, and pass no float64 to tfjs', () => {
   const x = tf.scalar(1);
   expect(() => raw.free(raw.idOf(x))).toThrow(TensorFlowError);
   const wide = cast(raw.idOf(x), TF_DTYPE.float32, TF_DTYPE.float64);

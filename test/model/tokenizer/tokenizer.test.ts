@@ -36,7 +36,7 @@ const ranges = (tokenizer: Tokenizer, text: string) => {
   const { starts, ends } = tokenizer.encodeWithOffsets(text);
   return starts.map((start, i): [number, number] => [start, ends[i]!]);
 };
-/** The library's decoder drops U+FEFF as a byte-order mark if it decodes bytes. */
+/** The library's decoder drops U+FEFF as a byte-order mark when it decodes bytes. */
 const withoutMark = (text: string) => text.replaceAll('\ufeff', '');
 
 describe.each(kinds)('a %s tokeniser', (kind) => {
@@ -60,7 +60,7 @@ describe.each(kinds)('a %s tokeniser', (kind) => {
           // Python names the first of the joined characters; ours covers all of them.
           expect([start <= from, end >= to], where).toEqual([true, true]);
         } else if (kind === 'missing-bytes') {
-          // Python's offsets are off by what was dropped before them: compare with the text.
+          // Python's offsets are shifted by characters dropped earlier: compare with the text.
           const letters = [...tokenizer.tokenText(ids[i]!)].filter((letter) => letter !== '\ufffd');
           expect(
             letters.filter((letter) => !text.slice(start, end).includes(letter)),
@@ -100,7 +100,7 @@ test('the tokeniser in the embedded GGUF reads hard strings as the Python librar
   }
 });
 
-test('the tokeniser in the embedded GGUF names the tokens that begin and end a text', () => {
+test('the tokeniser in the embedded GGUF names the begin and end tokens', () => {
   expect(tokenizer.tokenText(tokenizer.beginToken!)).toBe('<|im_start|>');
   expect(tokenizer.endTokens.map((id) => tokenizer.tokenText(id))).toEqual([
     '<|im_end|>',
@@ -109,7 +109,7 @@ test('the tokeniser in the embedded GGUF names the tokens that begin and end a t
   expect(tokenizer.vocabulary).toBe(49152);
 });
 
-test('the tokeniser in the embedded GGUF gives any text back and covers it without a gap', () => {
+test('the tokeniser in the embedded GGUF restores any text and covers it without gaps', () => {
   const planes = fc.string({
     unit: fc.oneof(
       fc.constantFrom(' ', '\n', '7', 'é', 'e\u0301', '😀', 'あ', '\ud800', '\udc00', "'s"),
