@@ -65,7 +65,6 @@ export class KafkaSender implements RecordSender {
       createPartitioner: this.#partitioner,
       // If the client gave up a request that the broker received, the next one would reuse its
       // sequence number, and the broker would drop the records as repeated.
-      // number, and the broker would drop the records as repeated.
       retry: { retries: Number.MAX_SAFE_INTEGER },
     });
     await this.connections.establish(producer.connect());
@@ -83,7 +82,6 @@ export class KafkaSender implements RecordSender {
       .send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages })
       .catch((error: unknown) => {
         // After a failure the sequence numbers cannot be trusted: the next send uses a new
-        // producer.
         // producer.
         this.#producer = null;
         void producer.disconnect().catch(() => undefined);

@@ -46,7 +46,6 @@ export function topicSpecifications(
   return [
     // The broker recompresses records into a format that our client reads. Otherwise one record
     // could stop ingest.
-    // record could stop ingest.
     topic(topics.corrections, { 'compression.type': 'gzip' }),
     topic(topics.deadLetters, {
       'max.message.bytes': String(DEAD_LETTER_BYTES_MAX),

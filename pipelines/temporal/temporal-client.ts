@@ -127,13 +127,11 @@ export class TemporalLineages {
       const deadline = Date.now() + ANSWER_WAIT_MS;
       // A chunk without a run is never refused for lack of room, so every start of a sender would
       // add to a full buffer.
-      // add to a full buffer.
       const run =
         chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
       const acceptance = await this.client.withDeadline(deadline, () =>
         this.client.workflow.executeUpdateWithStart(acceptUpdate, {
           // The same for every try of these records, so that a lost answer does not make a second
-          // chunk.
           // chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
           args: [{ ...chunk, run }],

@@ -11,7 +11,6 @@ const { alert: tell } = proxyActivities<AlertActivities>({
   startToCloseTimeout: '1 minute',
   heartbeatTimeout: '10 seconds',
   // The run cannot continue as new before the alert is sent, so the wait is limited.
-  // is worth.
   scheduleToCloseTimeout: '1 hour',
   retry: {
     initialInterval: '2 seconds',

@@ -56,7 +56,6 @@ export async function lineage(input: LineageInput): Promise<void> {
   handleMessages(state);
   // Cancelling a lineage would lose the revisions in its buffer, whose offsets are committed in
   // Kafka. It is frozen instead.
-  // committed: it is frozen instead.
   void CancellationScope.current().cancelRequested.catch(() =>
     state.freeze(
       'the lineage workflow was asked to cancel; resume it, or terminate it to give its buffer up',
@@ -231,7 +230,6 @@ function mayContinueAsNew(state: LineageState, alerts: AlertTeller, input: Linea
   const isLong = continueAsNewSuggested || historyLength >= (input.historyEventsMax ?? Infinity);
   // A state that is too large is carried later: batches shrink it, and the buffer's bound limits
   // its growth.
-  // growing.
   return (
     isLong &&
     !state.isAtWork &&
