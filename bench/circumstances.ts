@@ -21,7 +21,6 @@ export function circumstances(script: string) {
   };
 }
 
-/** Formats the head of a report. */
 export function circumstancesText(title: string, of: Circumstances): string {
   return `# ${title}
 

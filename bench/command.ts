@@ -37,13 +37,11 @@ export function range(text: string): Range {
   return { from: Number(from), to: Number(to) };
 }
 
-/** Parses a comma-separated list. */
 export const listOf =
   <Item>(item: (text: string) => Item) =>
   (text: string): Item[] =>
     text.split(',').map((one) => item(one.trim()));
 
-/** Parses a comma-separated list of the allowed names. */
 export const namesIn = <Name extends string>(names: readonly Name[]) =>
   listOf((text) => {
     const name = names.find((one) => one === text);

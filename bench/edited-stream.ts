@@ -23,7 +23,6 @@ export interface BatchDone {
   /** Null if the process ended after committing the batch and before noting its time. */
   seconds: number | null;
   stages: StageSeconds | null;
-  /** Resident memory after the batch. */
   residentBytes: number;
   /** True for the first batch after a resume: its time includes rebuilding hooks. */
   resumed: boolean;

@@ -14,10 +14,8 @@ export type Column<Row> = readonly [
   as?: (value: number) => string,
 ];
 
-/** Formats a fraction as a percentage with one decimal. */
 export const percent = (value: number): string => (100 * value).toFixed(1);
 
-/** Formats a fraction with a percent sign, or as a dash if not measured. */
 export const share = (value: number | null): string =>
   value === null ? '-' : `${percent(value)} %`;
 

@@ -20,7 +20,6 @@ ${EXIT_MEANINGS.map(([code, meaning]) => `| ${code} | ${meaning} |`).join('\n')}
 ${commands.map(section).join('\n')}`;
 }
 
-/** Returns all commands except groups. */
 function leavesOf(program: Command): Command[] {
   return program.commands
     .filter((command) => command.name() !== 'help')

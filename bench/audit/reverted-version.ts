@@ -47,7 +47,6 @@ export async function measureRevert(
   return {
     head: head.version,
     undone,
-    /** The version that the undo made. */
     version,
     seconds,
     /** Prompts of the undone facts (own, paraphrases, neighbours), compared with the base model. */

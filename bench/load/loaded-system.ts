@@ -165,7 +165,6 @@ export class LoadedSystem {
     );
   }
 
-  /** Stops everything and removes the folder. */
   async stop(): Promise<void> {
     const { folder, servers, sender } = this.parts;
     await Promise.allSettled([...this.#processes.values()].map((kept) => kept.stop(STOP_WAIT_MS)));

@@ -18,7 +18,7 @@ from hooked_model import HookedModel
 from measures import ask, read_text, says_greedily, share
 from procedure import Editor
 
-# The largest relative difference of perplexities of one model in two programs.
+# Maximum relative difference between one model's perplexities in two programs.
 PERPLEXITY_TOLERANCE = 1e-3
 
 

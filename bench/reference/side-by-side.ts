@@ -1,4 +1,3 @@
-/** Compares two results for the same records. */
 import type { BenchResult } from '../edit-stream.ts';
 import { share } from '../tables.ts';
 import type { ReferenceResult } from './reference-result.ts';

@@ -55,7 +55,6 @@ export interface GatesQuestion extends StreamQuestion {
 
 export interface GatePoint extends MarkMeasures, NamedGate {
   corrections: number;
-  /** Corrections in the hook. */
   active: number;
   refused: number;
   /** One per edited block, in ascending block order. */

@@ -61,7 +61,6 @@ export async function* marksOf(
 }
 
 export interface MarkMeasures extends FactMeasures {
-  /** Number of measured records. */
   sample: number;
 }
 

@@ -24,7 +24,6 @@ export interface CorrectionResult {
   fate: RecordOutcome;
   version: number | null;
   probe: CorrectionProbe | null;
-  /** The newest version's answer at the end of the stream. */
   atTheEnd: string;
   holds: boolean;
   /** Set if a later revision of the same fact replaced the correction. */

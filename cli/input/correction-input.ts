@@ -130,7 +130,6 @@ export function formatOf(name: string, text: string): 'ndjson' | 'csv' {
   return text.trimStart().startsWith('{') ? 'ndjson' : 'csv';
 }
 
-/** Splits a list that is written as one text. */
 export function listIn(text: string): string[] {
   return text
     .split(LIST_SEPARATOR)

@@ -1,4 +1,3 @@
-/** Reads command input from a file or from standard input. */
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
@@ -33,7 +32,7 @@ export async function readText(
   }
 }
 
-/** One non-blank line of input. */
+/** A non-blank line of input. */
 export type JsonLine = { line: number } & ({ value: unknown } | { fault: string });
 
 /** Maximum number and nesting depth of values in one JSON line. */
@@ -65,7 +64,6 @@ function read(content: string): { value: unknown } | { fault: string } {
 
 const FAULTS_SHOWN_MAX = 20;
 
-/** Formats the faults of a file, each with its line. */
 export function faultsText(
   file: string,
   faults: readonly { line: number; reason: string }[],

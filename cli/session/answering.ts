@@ -81,7 +81,6 @@ export async function lineagesOverHttp(server: Server): Promise<ServedLineage[]>
 
 export interface ServedLineage {
   lineage: string;
-  /** The served version. */
   version: number | null;
   fault: string | null;
 }

@@ -27,7 +27,6 @@ export type OptionValues<Specifications extends OptionSpecifications> = {
     : never;
 };
 
-/** An option without a value. */
 export function flag(flags: string, help: string): OptionSpecification<boolean> {
   return { flags, help, absent: false };
 }

@@ -11,7 +11,7 @@ export type RecordOutcome =
   | { kind: 'outcome'; outcome: Outcome }
   | { kind: 'dead-letter'; className: string; message: string };
 
-/** A sent record; a retraction has no id. */
+/** A sent record. A retraction has no id. */
 export interface SentRecord {
   id: string | null;
   position: KafkaPosition;

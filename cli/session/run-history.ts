@@ -27,7 +27,6 @@ export interface NamedRun {
 export interface FoundRun {
   run: WorkflowRun;
   from: 'temporal' | 'archive';
-  /** Archived runs of the workflow. */
   archivedRuns: string[];
   /** JSON as Temporal's tools read it. */
   history: string;

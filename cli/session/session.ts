@@ -93,7 +93,6 @@ export class Session {
     }
   }
 
-  /** Resolves a file path from the command line. */
   path(file: string): string {
     return resolve(this.surroundings.workingDirectory, file);
   }

@@ -16,7 +16,6 @@ export class CommandFailure extends Error {
   }
 }
 
-/** Makes the failure of a command that could not do its work. */
 export function failed(why: string, hint: string | null = null): CommandFailure {
   return new CommandFailure(why, hint);
 }
@@ -48,7 +47,6 @@ export function failureOf(error: unknown): CommandFailure {
   return failed(hint === null ? message : message.replace(hint, '').trim(), hint);
 }
 
-/** Returns an error's reason and hint as one text. */
 export function reasonOf(error: unknown): string {
   const { why, hint } = failureOf(error);
   return hint === null ? why : `${why}. ${hint}`;

@@ -2,7 +2,6 @@
 import Table from 'cli-table3';
 import { dim, green, red } from './colours.ts';
 
-/** Formats a table without ruled lines. */
 export function table(
   head: string[],
   rows: string[][],

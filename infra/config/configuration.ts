@@ -63,7 +63,6 @@ export function readConfiguration(
   const alertUrl = values['alert.url'];
   const registryUrl = values['registry.url'];
   return {
-    /** The data folder, absolute. */
     home,
     versions: versionsPlace(values['versions'] ?? resolve(home, 'versions'), values),
     device,

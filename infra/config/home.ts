@@ -17,7 +17,6 @@ export const TEMPORAL_CLI_VERSION = '1.9.1';
 export const TEMPORAL_TEST_SERVER_VERSION = '1.40.0';
 export const EMBEDDED_MODEL = 'smollm2-135m-instruct';
 
-/** The folder of package.json. */
 export const PROJECT_ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export type Home = ReturnType<typeof homeAt>;

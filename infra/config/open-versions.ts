@@ -1,4 +1,3 @@
-/** Opens the version log at its configured location. */
 import { FileStore } from '../../versions/stores/file-store.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';

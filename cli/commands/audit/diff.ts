@@ -71,7 +71,6 @@ diff 6 7 --ask  how the answers to the corrected prompts differ now`,
 
 /** Maximum number of prompts for --ask. */
 const PROMPTS_MAX = 1_000;
-/** Prompts per request. */
 const PROMPTS_TOGETHER = 32;
 const PART_WAIT_MS = 600_000;
 

@@ -6,7 +6,7 @@ import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
 import { duration, fieldLines, shortened, statusText } from '../../terminal/text.ts';
 import { historyLink } from './trace-text.ts';
 
-/** `errata history <what>`: shows a workflow's history step by step. */
+/** `errata history <what>`: shows a workflow run step by step. */
 export default command({
   usage: 'history <version|workflow|correction>',
   summary: 'show step by step what a workflow did',

@@ -160,7 +160,6 @@ function explanationText(
   return parts.join('\n\n');
 }
 
-/** Formats two answers side by side. */
 export function answersTable(
   output: Output,
   version: number,
