@@ -6,7 +6,7 @@ const TEMPORAL: Channel = { to: 'Temporal', tls: true, certificate: true, creden
 const grpc = (text: string): Error =>
   new Error('Failed to signalWithStart Workflow', { cause: new Error(text) });
 
-it('a refusal is explained in one line that stays the same from try to try', () => {
+it('a refusal is explained in one line that is the same at every try', () => {
   const required =
     'error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:' +
     '../deps/openssl/openssl/ssl/record/rec_layer_s3.c:1601:SSL alert number 116';
@@ -43,8 +43,8 @@ it('an outage is not a refusal', () => {
   ]) {
     for (const channel of [KAFKA, TEMPORAL]) expect(refusalOf(new Error(text), channel)).toBeNull();
   }
-  // Over plain text a closed connection may be a broker that ends; only the
-  // last try suggests TLS.
+  // Over plain text, a closed connection may mean a broker that is stopping; only the last try
+  // suggests TLS.
   expect(refusalOf(new Error('Closed connection'), { ...KAFKA, tls: false }, 'sure')).toBeNull();
   expect(refusalOf(new Error('Closed connection'), KAFKA)).toBeNull();
 });

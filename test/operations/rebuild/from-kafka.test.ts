@@ -1,5 +1,5 @@
 /**
- * A lineage rebuilt with the words of its records, and from its records alone: a real Kafka, a tiny
+ * Rebuilds a lineage with the record texts, and from its records alone, on a real Kafka and a tiny
  * real model.
  */
 import { Kafka, logLevel } from 'kafkajs';
@@ -107,7 +107,7 @@ beforeAll(async () => {
   const producer = kafka.producer({ idempotent: true });
   await producer.connect();
   const codec = recordCodec('fact-correction');
-  // The record of "g" says something else than what the log was made of.
+  // The record of "g" differs from the one that the log was made from.
   const messages = REVISIONS.map((revision) =>
     revision.kind === 'retraction'
       ? { key: revision.factKey, value: null, timestamp: String(revision.issuedAt) }
@@ -131,7 +131,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it('a lineage is rebuilt with its records, and a differing record is reported', async () => {
+it('a lineage is rebuilt with its records, and a different record is reported', async () => {
   expect(await planRebuild(versions, REQUEST, cluster)).toMatchObject({
     records: { there: String(REVISIONS.length + 1), gone: '0' },
     obstacles: [],
@@ -148,7 +148,7 @@ it('a lineage is rebuilt with its records, and a differing record is reported', 
     ],
   });
   expect(rebuilt.words!.same).toBe(rebuilt.words!.records - 1);
-  // Version 4 is that of "g"; what follows was searched on top of it and is about other subjects.
+  // Version 4 is the one of "g"; later versions were searched on top of it and have other subjects.
   expect(rebuilt.reproduction).toMatchObject({ reproduces: 'no', identical: 5, different: 1 });
   expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({
     version: 4,
@@ -160,7 +160,7 @@ it('a lineage is rebuilt with its records, and a differing record is reported', 
   });
 });
 
-it('a lineage whose log is lost is edited anew from its records, killed in between', async () => {
+it('a lost lineage is edited again from its records, killed midway', async () => {
   const empty = new Versions(new MemoryStore());
   expect(await planRebuild(empty, REQUEST, cluster)).toMatchObject({
     kind: 'from-records',
@@ -176,8 +176,8 @@ it('a lineage whose log is lost is edited anew from its records, killed in betwe
     records: { read: REVISIONS.length + 1, gone: '0', dead: 1 },
   });
   const { active } = await empty.log('found').read();
-  // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was
-  // nobody's record.
+  // Retractions and supersessions are in effect; "h" did no harm this time, and the undo has no
+  // record.
   expect([...active.keys()].sort()).toEqual(['a2', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']);
   expect((await empty.verify('found')).findings).toEqual([]);
   const outcomes = await (
@@ -186,7 +186,7 @@ it('a lineage whose log is lost is edited anew from its records, killed in betwe
   expect(outcomes.size).toBe(REVISIONS.length);
 });
 
-it('records that Kafka no longer has are counted, and taken from the log', async () => {
+it('records that Kafka no longer has are counted and taken from the log', async () => {
   const admin = kafka.admin();
   await admin.connect();
   await admin.fetchTopicOffsets(TOPIC);
@@ -197,7 +197,7 @@ it('records that Kafka no longer has are counted, and taken from the log', async
   expect(rebuilt.reproduction).toMatchObject({ reproduces: 'bit-for-bit', identical: 2 });
 });
 
-it('a lineage with ties is rebuilt from its records as it was live, bit for bit', async () => {
+it('a lineage with ties is rebuilt from its records bit for bit', async () => {
   const topics = topicSpecifications('tied', { partitions: 2, replicationFactor: 1 });
   await cluster.ensureTopics(topics);
   const topic = 'errata.tied.corrections';
@@ -239,7 +239,7 @@ it('a lineage with ties is rebuilt from its records as it was live, bit for bit'
   expect([...(await found.read()).active.keys()].sort()).toEqual(['a2', 'e']);
 });
 
-/** Edits the records of a topic as they come in, one by one, as the lineage workflow does. */
+/** Edits the records of a topic one by one as they arrive, like the lineage workflow. */
 async function editLive(
   within: Versions,
   lineage: string,

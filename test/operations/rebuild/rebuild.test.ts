@@ -1,4 +1,4 @@
-/** Lineages made again: with a tiny real model, to the last bit. */
+/** Rebuilds lineages with a tiny real model, bit for bit. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ const store = new MemoryStore();
 const versions = new Versions(store);
 let outcomes: Outcome[];
 
-/** `asked`: the hyper-parameters of a fork. */
+/** `asked`: the requested hyper-parameters of a fork. */
 function engines(
   asked: HyperParameterOverrides = PARAMETERS,
   model = 'llama',
@@ -80,7 +80,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-it('the source lineage has refused, superseded, retracted, halved and undone', async () => {
+it('the source lineage contains refusals, supersessions, retractions, halvings and undos', async () => {
   const status = (id: string): string =>
     outcomes.find((outcome) => outcome.revisionId === id)!.status;
   expect(status('long')).toBe('QUARANTINED');
@@ -113,7 +113,7 @@ it('the source lineage has refused, superseded, retracted, halved and undone', a
   expect((await versions.verify(SOURCE)).findings).toEqual([]);
 });
 
-it('a rebuild repeats a lineage to the last bit, also stopped and continued', async () => {
+it('a rebuild repeats a lineage bit for bit, even if stopped and continued', async () => {
   const before = await planRebuild(versions, REQUEST, null);
   expect(before).toMatchObject({
     kind: 'reproduction',
@@ -148,7 +148,7 @@ it('a rebuild repeats a lineage to the last bit, also stopped and continued', as
     reproduces: 'bit-for-bit',
   });
   expect((await versions.verify('again')).findings).toEqual([]);
-  // Refusals beside its versions are decided there as well, and nothing staged is left.
+  // Refusals beside its versions are decided there too, and no staged object remains.
   const register = await versions.log('again').register();
   expect((await register.outcomesOf(['long'])).get('long')).toMatchObject({
     status: 'QUARANTINED',
@@ -157,12 +157,12 @@ it('a rebuild repeats a lineage to the last bit, also stopped and continued', as
   expect(
     [...store.objects.keys()].filter((name) => name.startsWith('lineages/again/staging/')),
   ).toEqual([]);
-  // A third time there is nothing to do, and no model is loaded for it.
+  // The third time there is nothing to do, and no model is loaded.
   const idle = new RebuildEngines(() => Promise.reject(new Error('loaded')), versions);
   expect((await rebuild({}, { places: idle })).reproduction!.reproduces).toBe('bit-for-bit');
 });
 
-it('a rebuild writes neither over its source nor over another lineage', async () => {
+it('a rebuild overwrites neither its source nor another lineage', async () => {
   await expect(rebuild({ as: SOURCE })).rejects.toThrow(/the one to be rebuilt/);
   await expect(rebuild({ lineage: 'again', as: SOURCE })).rejects.toThrow(/not made by a rebuild/);
   await expect(rebuild({ lineage: 'nothing', as: 'x' })).rejects.toThrow(/no versions/);
@@ -171,7 +171,7 @@ it('a rebuild writes neither over its source nor over another lineage', async ()
   ).rejects.toThrow(/was made with/);
 });
 
-it('a rebuild finds a log that does not say how its version was made', async () => {
+it('a rebuild reports a log that does not say how its version was made', async () => {
   const planted = await lineageWithOtherSearch();
   expect((await planted.verify(SOURCE)).findings).toEqual([]);
   const rebuilt = await rebuild({ as: 'planted', to: 1 }, { versions: planted });
@@ -187,7 +187,7 @@ it('a rebuild finds a log that does not say how its version was made', async () 
   });
 });
 
-it('a fork with other hyper-parameters is edited anew and compared on probes', async () => {
+it('a fork with other hyper-parameters is edited again and compared on probes', async () => {
   const other = { ...PARAMETERS, stepsMax: 3, layers: [1] };
   const fork = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
   expect(fork).toMatchObject({ kind: 'fork', done: 6, reproduction: null });
@@ -227,7 +227,7 @@ it('a fork with other hyper-parameters is edited anew and compared on probes', a
     expect(side.perplexityRatio).toBeGreaterThan(0);
     expect(side.efficacyOfAll).toBeGreaterThanOrEqual(0);
   }
-  // Measured as the verdict measured it.
+  // Measured in the same way as the verdict.
   const { details } = source.latest!.entry.probes;
   const probes = JSON.parse(
     new TextDecoder().decode(await versions.log(SOURCE).blobs.get(details)),
@@ -236,7 +236,7 @@ it('a fork with other hyper-parameters is edited anew and compared on probes', a
     expect(sides[0]!.corrections.find((one) => one.id === id)!.answer).toBe(answerAfter);
 });
 
-it("a fork with the lineage's own hyper-parameters is made as a reproduction", async () => {
+it("a fork with the lineage's own hyper-parameters is a reproduction", async () => {
   const same = await rebuild({ as: 'same', fork: true, to: 1 }, { places: engines() });
   expect(same).toMatchObject({
     kind: 'reproduction',
@@ -245,8 +245,8 @@ it("a fork with the lineage's own hyper-parameters is made as a reproduction", a
 });
 
 /**
- * The first version alone, its search about another target than what it adds: every hash is right,
- * and it is not true.
+ * The first version alone, with a search for another target than it adds: all hashes are right, but
+ * the content is false.
  */
 async function lineageWithOtherSearch(): Promise<Versions> {
   return await firstVersionWith(async (log, entry) => {

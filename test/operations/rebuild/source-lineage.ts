@@ -1,6 +1,6 @@
 /**
- * A lineage with something of everything, made by a tiny real model: refused, superseded,
- * retracted, halved, undone.
+ * A lineage with every kind of event, made by a tiny real model: refusals, supersessions,
+ * retractions, halvings and undos.
  */
 import { localPort, type LocalSteps } from '../../../operations/local-batch.ts';
 import type { RebuildEngine } from '../../../operations/rebuild/rebuild-engines.ts';
@@ -19,7 +19,7 @@ import type { Versions } from '../../../versions/versions.ts';
 export const SOURCE = 'source';
 export const TOPIC = `errata.${SOURCE}.corrections`;
 
-/** A model of random numbers learns what it is told, but with no manners. */
+/** Lenient thresholds: a random model learns its targets but harms everything else. */
 export const LENIENT: LineageSettings = {
   ...DEFAULT_LINEAGE_SETTINGS,
   batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 4 },
@@ -44,7 +44,7 @@ export const PARAMETERS = {
 
 let offset = 0;
 
-/** All that was told, in the order of their offsets. */
+/** All revisions, in the order of their offsets. */
 export const REVISIONS: (CorrectionRevision | RetractionRevision)[] = [];
 
 function noted<Revision extends CorrectionRevision | RetractionRevision>(
@@ -131,7 +131,8 @@ export async function makeSource({ steps }: RebuildEngine, versions: Versions): 
     retracted(b),
     correctionOf('d', { replayOf: 'd0' }),
   ]);
-  // In two shards, and halved twice, since one of them spoils whatever it is in.
+  // The batch has two shards and is halved twice, since one correction spoils every batch that
+  // contains it.
   await batch(
     '000002-c',
     [correctionOf('e'), correctionOf('f'), correctionOf('g'), correctionOf(SPOILING)],

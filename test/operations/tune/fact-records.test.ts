@@ -51,7 +51,7 @@ describe('records in the form of CounterFact', () => {
     });
   });
 
-  it('need neither paraphrases nor neighbours', async () => {
+  it('need no paraphrases or neighbours', async () => {
     const {
       rephrase_prompt: _,
       paraphrases: __,
@@ -65,7 +65,7 @@ describe('records in the form of CounterFact', () => {
     });
   });
 
-  it('are read from one place to another, and numbered by their place in the file', async () => {
+  it('are read from one position to another, and numbered by their position in the file', async () => {
     const file = fileOf(Array.from({ length: 5 }, (_, i) => ({ ...RECORD, case_id: `c${i}` })));
     const ids = (await readRecords(file, 2, 4)).map(({ revision }) =>
       revision.kind === 'correction' ? revision.correction.id : '',
@@ -74,7 +74,7 @@ describe('records in the form of CounterFact', () => {
   });
 });
 
-describe('a file that is not in that form is refused', () => {
+describe('an unreadable file is refused', () => {
   const cases: [string, unknown, number, RegExp][] = [
     ['as no JSON', '[{"case_id": 1', 0, /records\.json cannot be read as JSON: /],
     ['as no array', { records: [RECORD] }, 0, /it is not an array of records$/],
@@ -106,7 +106,7 @@ describe('a file that is not in that form is refused', () => {
     await expect(reading).rejects.toThrow(message);
   });
 
-  it('that is not there', async () => {
+  it('when it is missing', async () => {
     await expect(readRecords(join(folder, 'absent.json'), 0, 1)).rejects.toThrow(
       /absent\.json cannot be read/,
     );

@@ -30,7 +30,7 @@ const MODEL: ModelConfig = {
   activation: 'silu',
   tiedEmbeddings: true,
 };
-/** The project's own set for it. */
+/** The project's own parameter set for this model. */
 const PRESENT = parametersFor(MODEL);
 
 function fact(subject: string, relation = 'home'): FactRecord {
@@ -95,8 +95,8 @@ async function search(changes: Partial<Search> = {}) {
   return { result, tried };
 }
 
-describe('windows to try', () => {
-  it('keep off layers with massive keys, and have the present window among them', () => {
+describe('candidate windows', () => {
+  it('avoid layers with massive keys, and include the present window', () => {
     const windows = windowsOf(MODEL, [11]);
     expect(windows).toHaveLength(5);
     for (const layers of windows) {
@@ -108,7 +108,7 @@ describe('windows to try', () => {
     expect(new Set(windows.map(String)).size).toBe(5);
   });
 
-  it('get narrower where massive layers leave no room, and are refused where there is none', () => {
+  it('narrow where massive layers leave no room, and are refused without any room', () => {
     const everyThird = Array.from({ length: 10 }, (_, i) => 3 * i);
     for (const layers of windowsOf(MODEL, everyThird)) expect(layers).toHaveLength(2);
     expect(() =>
@@ -126,7 +126,7 @@ describe('windows to try', () => {
 });
 
 describe('the search', () => {
-  it('finds the best window and lambda, on more facts from round to round', async () => {
+  it('finds the best window and lambda, using more facts in each round', async () => {
     const { result, tried } = await search();
     expect(result.best.candidate).toMatchObject({ layers: [4, 5, 6, 7, 8], lambdaFactor: 0.3 });
     expect(result.best.candidate.lambda).toBeCloseTo(0.3 * 1536);
@@ -135,18 +135,18 @@ describe('the search', () => {
     expect(tried.slice(5).every(([, count]) => count === 10)).toBe(true);
   });
 
-  it('takes the lambda nearest to F where others are no better', async () => {
+  it('prefers the lambda nearest to F if others are no better', async () => {
     const { result } = await search({ tryOut: async () => good });
     expect(result.best.candidate.lambdaFactor).toBe(1);
   });
 
-  it('stops windows early that are clearly worse', async () => {
+  it('drops clearly worse windows early', async () => {
     const { result } = await search();
     const second = result.trials.filter(({ round }) => round === 'lambda');
     expect(new Set(second.map(({ candidate }) => candidate.layers[0]))).toEqual(new Set([4]));
   });
 
-  it('validates on facts that it did not tune on', async () => {
+  it('validates on facts that were not used for tuning', async () => {
     const seen: { round: string; prompts: string[] }[] = [];
     await search({
       async tryOut(candidate, on) {
@@ -167,7 +167,7 @@ describe('the search', () => {
     ).toBe(true);
   });
 
-  it('continues where it was stopped, and starts anew for another model', async () => {
+  it('continues after a stop, and starts again for another model', async () => {
     let left = 4;
     const stopping: Partial<Search> = {
       async tryOut(candidate) {
@@ -187,13 +187,13 @@ describe('the search', () => {
     ).toBe(whole.tried.length);
   });
 
-  it('needs facts for both halves', async () => {
+  it('requires facts for both halves', async () => {
     await expect(search({ facts: halves([fact('a')]) })).rejects.toThrow(RangeError);
   });
 });
 
 describe('the score', () => {
-  it('is the harmonic mean of what was measured, and negative where ordinary text suffers', () => {
+  it('is the harmonic mean of the measures, and negative if ordinary text suffers', () => {
     expect(scoreOf({ ...good, paraphrase: null, neighboursUnchanged: null })).toBe(1);
     expect(
       scoreOf({ ...good, efficacy: 1, paraphrase: 0.5, neighboursUnchanged: null }),
@@ -216,7 +216,7 @@ describe('the halves', () => {
 });
 
 describe('the log of trials', () => {
-  it('is refused when it is something else', async () => {
+  it('is refused if the file is something else', async () => {
     writeFileSync(join(folder, 'trials'), '{"a": 1}');
     await expect(trialLogAt(join(folder, 'trials'), false)).rejects.toThrow(BadTrialLog);
   });

@@ -102,7 +102,7 @@ describe('tuning a tiny model', () => {
     );
   });
 
-  it('repeats no trial of an earlier run, unless other parameters are set', async () => {
+  it('repeats no trial of an earlier run unless other parameters are set', async () => {
     const { trials } = await run();
     expect(trials.every(([, known]) => known)).toBe(true);
     const kept = await readFile(options.trialsFile, 'utf8');
@@ -116,7 +116,7 @@ describe('tuning a tiny model', () => {
     expect(await readFile(options.trialsFile, 'utf8')).toBe(kept);
   });
 
-  it('refuses a window that the model does not have before anything is tried', async () => {
+  it('refuses a window that the model lacks before any trial', async () => {
     await expect(run({ windows: [[3, 4]] })).rejects.toThrow(RangeError);
   });
 });

@@ -7,7 +7,7 @@ import { collidingRevisions, correctionAt, factCorrection } from '../../harness/
 describe('the name of a batch', () => {
   const revisions = [0, 1, 2].map((i) => correctionAt(i, factCorrection(`c${i}`)));
 
-  it('is its place and a digest of its records', () => {
+  it('is its position and a digest of its records', () => {
     expect(batchIdOf(12, revisions)).toMatch(/^000012-[0-9a-f]{16}$/);
   });
 
@@ -19,9 +19,9 @@ describe('the name of a batch', () => {
     );
   });
 
-  // Regression: the version log takes the name for the token of a commit, and a sequence may start
-  // again at 0.
-  it('differs for different records at the same place', () => {
+  // Regression: the version log uses the name as the token of a commit, and a sequence may restart
+  // at 0.
+  it('differs for different records at the same position', () => {
     const moved = correctionAt(3, factCorrection('c2'));
     expect(batchIdOf(0, [...revisions.slice(0, 2), moved])).not.toBe(batchIdOf(0, revisions));
     fc.assert(
@@ -36,7 +36,7 @@ describe('the name of a batch', () => {
     );
   });
 
-  it('of a part bears that of the whole, and of a part of a part as well', () => {
+  it('of a part starts with that of the whole, also for a part of a part', () => {
     const whole = batchIdOf(3, revisions);
     const half = partIdOf(whole, revisions.slice(0, 2));
     const quarter = partIdOf(half, revisions.slice(0, 1));

@@ -35,7 +35,7 @@ it('a cut takes the latest revision of a fact and those that contradict it', () 
       const { revisions: cut } = cutBatch(waitingFor(revisions), ALL);
       for (const { factKey } of cut) {
         const group = cut.filter((one) => one.factKey === factKey);
-        // Several of one fact are corrections that do not agree.
+        // Several revisions of one fact are corrections that disagree.
         expect(
           group.length === 1 ||
             new Set(group.map((one) => one.kind === 'correction' && one.correction.target)).size >
@@ -56,8 +56,8 @@ it('a cut takes the latest revision of a fact and those that contradict it', () 
   );
 });
 
-it('a cut decides the same in whatever order the revisions came', () => {
-  // Which of two records with one id is the first is a matter of order, so here ids differ.
+it('a cut decides the same for any order of arrival', () => {
+  // The order decides which of two records with one id is the first, so the ids here differ.
   const distinct = collidingRevisions.map((revisions) =>
     revisions.filter(
       (revision, i) =>
@@ -86,7 +86,7 @@ it('a cut decides the same in whatever order the revisions came', () => {
   );
 });
 
-it('a cut keeps to its bounds, but takes a first fact whatever its size', () => {
+it('a cut keeps within its bounds, but accepts a first fact of any size', () => {
   const revisions = [0, 1, 2, 3].map((i) => correctionAt(i, factCorrection(`c${i}`)));
   expect(ids(cutBatch(waitingFor(revisions), { editsMax: 3, bytesMax: 1_000 }).revisions)).toEqual([
     'c0',
@@ -102,7 +102,7 @@ it('a cut keeps to its bounds, but takes a first fact whatever its size', () => 
   ]);
 });
 
-it('a cut keeps a fact together: what it supersedes goes with it', () => {
+it('a cut keeps a fact together with the revisions that it supersedes', () => {
   const old = correctionAt(0, factCorrection('old', { subject: 'A', issuedAt: 1 }));
   const other = correctionAt(1, factCorrection('other', { subject: 'B' }));
   const late = correctionAt(2, factCorrection('new', { subject: 'A', issuedAt: 2 }));
@@ -120,7 +120,7 @@ it('a cut takes the higher offset of two corrections of the same time', () => {
   expect(ids(cut.revisions)).toEqual(['b']);
 });
 
-it('a cut takes contradicting corrections together, and supersedes older ones', () => {
+it('a cut keeps contradicting corrections together, and supersedes older ones', () => {
   const about = { subject: 'A' };
   const old = correctionAt(0, factCorrection('old', { ...about, issuedAt: 1 }));
   const [one, two] = ['Lyon', 'Oslo'].map((target, i) =>
@@ -133,7 +133,7 @@ it('a cut takes contradicting corrections together, and supersedes older ones', 
   ]);
 });
 
-it('a cut does not take spelling for a contradiction', () => {
+it('a cut does not treat a different spelling as a contradiction', () => {
   const [one, two] = ['Zürich', 'Zu\u0308rich '].map((target, i) =>
     correctionAt(i, factCorrection(`c${i}`, { subject: 'A', target })),
   );

@@ -50,28 +50,27 @@ const report = (verdict: Partial<Verdict>): ProbeReport => ({
 });
 
 describe('after the probes', () => {
-  it('a good verdict is committed, whatever else it says', () => {
+  it('a good verdict is committed whatever else it says', () => {
     expect(nextStepAfter(report({ pass: true, failing: [refusal('a')] }), edits, edits)).toEqual({
       kind: 'commit',
     });
   });
 
-  it('what fails by itself is dropped', () => {
+  it('corrections that fail on their own are dropped', () => {
     expect(nextStepAfter(report({ failing: [refusal('b')] }), edits, edits)).toEqual({
       kind: 'drop',
       refused: [refusal('b')],
     });
   });
 
-  // Regression: dropping a correction that is not in the batch would stage the same batch again
-  // without end.
-  it('a failing correction that is not in the batch is no progress: the batch is split', () => {
+  // Regression: dropping a correction outside the batch would stage the same batch again endlessly.
+  it('a failing correction outside the batch does not help: the batch is split', () => {
     expect(nextStepAfter(report({ failing: [refusal('elsewhere')] }), edits, edits)).toEqual({
       kind: 'split',
     });
   });
 
-  it('one revision alone is quarantined', () => {
+  it('a single revision is quarantined', () => {
     expect(nextStepAfter(report({}), edits.slice(0, 1), edits.slice(0, 1))).toEqual({
       kind: 'quarantine',
     });
@@ -81,7 +80,7 @@ describe('after the probes', () => {
 });
 
 describe('splitting', () => {
-  it('gives parts within the bound, of nearly equal size, that add up to the whole', () => {
+  it('gives bounded parts of nearly equal size that add up to the whole', () => {
     fc.assert(
       fc.property(fc.array(fc.nat()), fc.integer({ min: 1, max: 12 }), (items, itemsMax) => {
         const parts = partsOf(items, itemsMax);
@@ -94,7 +93,7 @@ describe('splitting', () => {
     );
   });
 
-  it('in halves always makes both smaller, so that it ends', () => {
+  it('in halves always makes both smaller, so it ends', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(), { minLength: 2 }), (items) => {
         const [first, second] = halvesOf(items);
@@ -109,7 +108,7 @@ describe('splitting', () => {
 const staged = (rows: string[], refused: Refusal[] = []): StagedUpdate =>
   ({ rows, refused }) as unknown as StagedUpdate;
 
-it('outcomes name what the staged update leaves out, even without a reason', () => {
+it('outcomes name the corrections that the update omits, even without a reason', () => {
   expect(
     unstaged(edits, staged(['a'], [refusal('b')])).map(({ id, reason }) => `${id}: ${reason}`),
   ).toEqual(['b: b does not take', 'c: the update was staged without this correction']);
@@ -157,7 +156,7 @@ it('outcomes of a version cover its corrections, retractions and removals', () =
   expect(unaccounted([edits[0]!, gone], outcomes)).toEqual([]);
 });
 
-it('outcomes of a quarantine say the code, the reason and what was measured', () => {
+it('outcomes of a quarantine have the code, the reason and the measurements', () => {
   expect(quarantined(edits, [refusal('b'), refusal('elsewhere')], decision)).toMatchObject([
     {
       revisionId: 'b',
@@ -170,12 +169,12 @@ it('outcomes of a quarantine say the code, the reason and what was measured', ()
   ]);
 });
 
-it('outcomes are missed when there is none, or more than one, for a record', () => {
+it('outcomes are reported if missing or repeated for a record', () => {
   const outcomes = quarantined(edits, [refusal('a'), refusal('b')], decision);
   expect(unaccounted(edits, outcomes)).toEqual(['c']);
   const others = committedOutcomes(edits.slice(0, 2), NOTHING_ELSE, 3, decision);
   expect(unaccounted(edits, [...outcomes, ...others])).toEqual(['a', 'b', 'c']);
-  // Another record with the same id is not this one.
+  // Another record with the same id does not count.
   const elsewhere = outcomes.map((outcome) => ({
     ...outcome,
     status: 'DUPLICATE' as const,
@@ -184,9 +183,9 @@ it('outcomes are missed when there is none, or more than one, for a record', () 
   expect(unaccounted(edits.slice(0, 2), [...outcomes, ...elsewhere])).toEqual([]);
 });
 
-// Regression: a record that was committed before, delivered again, and contradicted by one of the
-// same batch failed that batch.
-it('the outcome of a correction that was committed before and leaves now is its removal', () => {
+// Regression: a committed record that was delivered again and contradicted within its batch failed
+// that batch.
+it('a committed correction that now leaves gets its removal as its outcome', () => {
   const [before] = committedOutcomes([edits[0]!], NOTHING_ELSE, 3, decision);
   const left: Outcome = { ...before!, status: 'QUARANTINED', version: 5 };
   expect(unaccounted([edits[0]!], [before!, left])).toEqual([]);
@@ -194,7 +193,7 @@ it('the outcome of a correction that was committed before and leaves now is its 
   expect(unaccounted([edits[0]!], [before!, { ...left, version: 2 }])).toEqual(['a']);
 });
 
-it('outcomes carry the scores that were measured', () => {
+it('outcomes include the measured scores', () => {
   expect(measuredScores(scores)).toEqual({
     efficacy: 1,
     generalisation: 0.5,

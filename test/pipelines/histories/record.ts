@@ -1,10 +1,10 @@
 /**
- * Records the histories that `replay.test.ts` replays, into the folder of the release that is in
- * package.json: `node --import tsx test/pipelines/histories/record.ts`.
+ * Records the histories for `replay.test.ts` into the folder of the release in package.json:
+ * `node --import tsx test/pipelines/histories/record.ts`.
  *
- * A history is what a deployed version left behind in running workflows. Those of a release are
- * never recorded anew: a change of the workflows has to replay them (Temporal's patching), until a
- * release that drains its lineages first removes their folder.
+ * A history is the trace of a deployed version in running workflows. Those of a release are never
+ * recorded again: changed workflows must replay them (Temporal's patching), until a release that
+ * drains its lineages first removes their folder.
  */
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { ApplicationFailure } from '@temporalio/common';
@@ -37,7 +37,7 @@ mkdirSync(target);
 
 const folder = mkdtempSync(path.join(tmpdir(), 'errata-record-'));
 const temporal = await startTestTemporal(folder);
-// A real server: the test server knows no search attributes.
+// A real server is needed: the test server does not know search attributes.
 const server = await TimeSkippingServer.inPlaceOf(temporal);
 await editedAndUndone();
 await halvedSearch();
@@ -155,7 +155,7 @@ async function record(name: string, workflowId: string): Promise<void> {
   const { workflow } = server.environment.client;
   const fetched = await workflow.getHandle(workflowId).fetchHistory();
   const history: unknown = JSON.parse(historyToJSON(fetched));
-  // Which worker ran it, and on which machine, is left out.
+  // The worker and machine that ran it are omitted.
   const json = JSON.stringify(history, (key, value: unknown) => {
     if (key === 'identity') return 'recorder';
     if (key === 'stackTrace') return '';

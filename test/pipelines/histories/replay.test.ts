@@ -24,7 +24,7 @@ beforeAll(async () => {
   workflowBundle = await bundleWorkflows();
 });
 
-/** The error of each history's replay; null where today's workflows do the same. */
+/** The error of each history's replay; null if the current workflows do the same. */
 async function replayed(texts: ReadonlyMap<string, string>): Promise<Map<string, Error | null>> {
   const found = new Map<string, Error | null>();
   const nameOf = new Map<string, string>();
@@ -47,7 +47,7 @@ it('histories of the release in package.json are recorded', () => {
   expect(names.filter((name) => name.startsWith(`${version}/`)).length).toBeGreaterThan(8);
 });
 
-it('recorded histories are what the workflows of today would do', async () => {
+it('recorded histories replay on the current workflows', async () => {
   const found = await replayed(new Map(names.map((name) => [name, textOf(name)])));
   expect([...found.keys()].sort()).toEqual([...names].sort());
   expect([...found].filter(([, error]) => error !== null)).toEqual([]);

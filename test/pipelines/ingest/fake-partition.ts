@@ -37,10 +37,10 @@ export function record(
   };
 }
 
-/** A partition of a broker: hands out what is not done yet, as Kafka would. */
+/** A partition of a broker that hands out records not yet committed, like Kafka. */
 export class FakePartition {
   committed = -1n;
-  /** Next offset that is read: behind the committed one, unless somebody sought another. */
+  /** The next offset to read: the committed one, unless a seek changed it. */
   position = 0n;
   readonly pauses: number[] = [];
   readonly log: ConsumedRecord[];

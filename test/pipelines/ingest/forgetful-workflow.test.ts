@@ -1,5 +1,5 @@
-// Regression: records that a reset or a termination took from a workflow were already committed in
-// Kafka, and so they were lost.
+// Regression: records that a reset or a termination removed from a workflow were already committed
+// in Kafka, and so were lost.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type AcceptAnswer } from '../../../pipelines/ingest/ingest.ts';
@@ -15,7 +15,7 @@ const settings = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...batch, bufferEditsMa
 const stateFrom = (carried: Carried | null) =>
   new LineageState({ lineage: LINEAGE, settings, carried: structuredClone(carried) });
 
-/** A workflow that can return to an earlier state, with an ingest process that feeds it. */
+/** A workflow that can return to an earlier state, with the ingest process that feeds it. */
 class ForgetfulWorkflow {
   readonly partition: FakePartition;
   readonly deadLetters: string[] = [];
@@ -50,7 +50,7 @@ class ForgetfulWorkflow {
     await this.#ingest.lookBack({ owns: () => true, seek });
   }
 
-  /** Delivers a batch that was fetched before ingest sought another place. */
+  /** Delivers a batch that was fetched before ingest sought another offset. */
   async takeLate(fetched: PartitionBatch): Promise<void> {
     const done = async (through: string) => {
       this.partition.committed = BigInt(through);
@@ -60,7 +60,7 @@ class ForgetfulWorkflow {
   }
 
   async read(): Promise<void> {
-    // Each take may end with a seek; the next one reads from there.
+    // Each take may end with a seek; the next one reads from the new offset.
     for (let takes = 0; this.partition.left > 0; takes++) {
       if (takes > 5) throw new Error('it reads in a circle');
       await this.#ingest.take(this.partition.batch());
@@ -140,7 +140,7 @@ async function happen(
   if (step.arrive % 2 === 0) await workflow.read();
 }
 
-it('gives a workflow every lost record again, in order, and no dead letter twice', async () => {
+it('returns every lost record to a workflow in order, and sends no dead letter twice', async () => {
   await fc.assert(
     fc.asyncProperty(kinds, happenings, async (all, steps) => {
       const records = all.map((kind, i) => record(2 * i, kind));
@@ -168,7 +168,7 @@ it('gives a workflow every lost record again, in order, and no dead letter twice
   );
 });
 
-it('does not mistake a batch that was fetched before going back for the lost records', async () => {
+it('does not mistake a batch fetched before the seek for the lost records', async () => {
   const workflow = new ForgetfulWorkflow([record(0), record(1)]);
   const { partition } = workflow;
   await workflow.read();

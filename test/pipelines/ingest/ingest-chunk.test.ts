@@ -12,7 +12,7 @@ import { codec, record } from './fake-partition.ts';
 
 const read = (item: ConsumedRecord) => readRecord(item, LINEAGE, codec);
 
-it('pieces are of one kind, have at least one record, and add up to all', () => {
+it('pieces are of one kind, are not empty, and add up to the whole', () => {
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom<'sound' | 'garbage'>('sound', 'garbage'), {
@@ -41,7 +41,7 @@ it('pieces are of one kind, have at least one record, and add up to all', () => 
   );
 });
 
-it('a piece stays within the chunk limit although JSON makes records six times as long', () => {
+it('a piece stays within the chunk limit even if JSON makes records six times as long', () => {
   const long = 'Subject \u0001'.padEnd(CORRECTION_LIMITS.promptCharactersMax, '\u0001');
   const heavy = (offset: number): ConsumedRecord =>
     record(offset, 'sound', {

@@ -28,7 +28,7 @@ const problem = (more: Partial<ConsumedRecord>): string => {
   return result.kind === 'dead' ? `${result.problem.className}: ${result.problem.message}` : 'none';
 };
 
-it('a record is a correction', () => {
+it('a record with a sound value is a correction', () => {
   expect(read({})).toMatchObject({
     kind: 'revision',
     revision: {
@@ -52,12 +52,12 @@ it('a record without a value retracts the fact of its key', () => {
   });
 });
 
-it('a record whose key is not its fact is taken under its fact', () => {
+it('a record with a foreign key is filed under its fact', () => {
   for (const key of [null, Buffer.from('something else'), Buffer.from([0xff])])
     expect(read({ key })).toMatchObject({ revision: { factKey: 'Subject c|place' } });
 });
 
-it('a record that cannot be taken has a reason', () => {
+it('a record that cannot be accepted has a reason', () => {
   expect(problem({ value: Buffer.from('{}') })).toMatch(/^UndecodableRecord: .*single-object/);
   expect(problem({ value: codec.encode(sound).subarray(0, 30) })).toMatch(
     /^UndecodableRecord: .*cut short/,

@@ -18,7 +18,7 @@ import {
   accepted,
 } from './fake-partition.ts';
 
-it('ingest asks with a new id after a refusal, and with the same one after an outage', async () => {
+it('ingest uses a new id after a refusal, and the same one after an outage', async () => {
   const attempts: string[] = [];
   const answers: AcceptAnswer[] = [
     { kind: 'unavailable', message: 'away' },
@@ -32,7 +32,7 @@ it('ingest asks with a new id after a refusal, and with the same one after an ou
   expect(attempts.map((attempt) => attempt === attempts[0])).toEqual([true, true, true, false]);
 });
 
-it('ingest logs each reason for a wait once, not at each try', async () => {
+it('ingest logs each reason for a wait once, not at every try', async () => {
   const partition = new FakePartition([record(0)]);
   const lines: string[] = [];
   const answers: AcceptAnswer[] = [
@@ -82,7 +82,7 @@ it('ingest hands over records in order and in chunks, and commits afterwards', a
   expect(partition.left).toBe(0);
 });
 
-it('ingest sends what cannot be taken to the dead-letter topic before it commits', async () => {
+it('ingest sends unacceptable records to the dead-letter topic before it commits', async () => {
   const partition = new FakePartition([
     record(0),
     record(1, 'garbage'),
@@ -120,7 +120,7 @@ it('ingest pauses at a refusal with growing, bounded waits, and resumes there', 
 });
 
 // Regression: dead letters inside a refused chunk would be sent again at every try.
-it('ingest sends a dead letter once, however often the buffer after it is full', async () => {
+it('ingest sends a dead letter once, however often the next buffer is full', async () => {
   const partition = new FakePartition([record(0, 'garbage'), record(1)]);
   let letters = 0;
   const ingest = ingestWith(() => ({ kind: 'refused', type: 'BufferFull', message: 'full' }), {
@@ -131,7 +131,7 @@ it('ingest sends a dead letter once, however often the buffer after it is full',
   expect(partition.committed).toBe(0n);
 });
 
-it('ingest waits where the dead-letter topic or Temporal is away, and loses nothing', async () => {
+it('ingest waits while the dead-letter topic or Temporal is down, and loses nothing', async () => {
   const partition = new FakePartition([record(0, 'garbage'), record(1)]);
   let away = true;
   const ingest = ingestWith(
@@ -177,9 +177,9 @@ it('ingest waits for an unavailable schema registry and resumes there', async ()
   expect(counts).toEqual([3, 3, 3, 2, 1]);
 });
 
-// Regression: the answer to a chunk that is sent again is the first one's, and more records may
-// have come since.
-it('ingest commits only as far as the answer reaches', async () => {
+// Regression: the answer to a resent chunk is the first one's, and more records may have arrived
+// since.
+it('ingest commits only up to the offset in the answer', async () => {
   const partition = new FakePartition([record(0), record(1), record(2)]);
   const chunks: string[] = [];
   const ingest = ingestWith((chunk) => {
@@ -191,7 +191,7 @@ it('ingest commits only as far as the answer reaches', async () => {
   expect(partition.left).toBe(0);
 });
 
-it('ingest takes no more of a partition that has moved', async () => {
+it('ingest accepts no more records of a partition that has moved', async () => {
   const partition = new FakePartition(Array.from({ length: 150 }, (_, i) => record(i)));
   let mine = true;
   const ingest = ingestWith((chunk) => ((mine = false), accepted(chunk)));

@@ -34,7 +34,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Collects what is handed to it and resolves when there are so many. */
+/** Collects messages and resolves when a number of them have arrived. */
 class Heard<T> {
   readonly items: T[] = [];
   #wake: () => void = () => undefined;
@@ -48,7 +48,7 @@ class Heard<T> {
   }
 }
 
-it('the cluster creates topics once and leaves those that exist as they are', async () => {
+it('the cluster creates topics once and leaves existing ones unchanged', async () => {
   const specifications = topicSpecifications('create', SETTINGS);
   expect((await cluster.ensureTopics(specifications)).sort()).toEqual(
     specifications.map(({ name }) => name).sort(),
@@ -60,7 +60,7 @@ it('the cluster creates topics once and leaves those that exist as they are', as
   expect((await cluster.extents(topicsOf('create').versions))!.size).toBe(1);
 });
 
-it('the cluster reads spans once, and nothing that Kafka does not have', async () => {
+it('the cluster reads spans once, and none that Kafka lacks', async () => {
   const { corrections } = topicsOf('spans');
   expect(await cluster.extents(corrections)).toBeNull();
   await cluster.ensureTopics(topicSpecifications('spans', SETTINGS));
@@ -114,7 +114,7 @@ it('the cluster creates topics for several processes at once', async () => {
   expect(new Set(created.flat()).size).toBe(specifications.length);
 });
 
-it('the cluster says where each record went', async () => {
+it('the cluster reports the position of each record', async () => {
   await cluster.ensureTopics(topicSpecifications('positions', SETTINGS));
   const topic = topicsOf('positions').corrections;
   const heard = new Heard<ConsumedRecord>();
@@ -143,7 +143,7 @@ it('the cluster says where each record went', async () => {
   await reader.stop();
 });
 
-it('the cluster repeats records to a follower that could not read them yet', async () => {
+it('the cluster sends records again to a follower that could not read them yet', async () => {
   await cluster.ensureTopics(topicSpecifications('again', SETTINGS));
   const topic = topicsOf('again').corrections;
   await sender.send(
@@ -163,7 +163,7 @@ it('the cluster repeats records to a follower that could not read them yet', asy
   await reader.stop();
 });
 
-it('the cluster says how far a group is behind, also before it has read anything', async () => {
+it('the cluster reports the lag of a group, even before it has read anything', async () => {
   await cluster.ensureTopics(topicSpecifications('lag', SETTINGS));
   const topic = topicsOf('lag').corrections;
   await sender.send(
@@ -175,7 +175,7 @@ it('the cluster says how far a group is behind, also before it has read anything
   expect(await total()).toBe(5);
   const heard = new Heard<string>();
   const reader = await cluster.read('lag-group', [topic], async (batch) => {
-    // Two are dealt with, the others are left for another time.
+    // Two are processed; the others wait.
     const through = batch.records.filter(({ offset }) => BigInt(offset) < 2n).at(-1);
     if (through !== undefined) await batch.done(through.offset);
     heard.add(batch.topic);
@@ -186,7 +186,7 @@ it('the cluster says how far a group is behind, also before it has read anything
   expect(await total()).toBe(3);
 });
 
-it('the cluster goes on where it was when the broker is killed and comes back', async () => {
+it('the cluster continues at its position after the broker is killed and returns', async () => {
   await cluster.ensureTopics(topicSpecifications('killed', SETTINGS));
   const topic = topicsOf('killed').corrections;
   const heard = new Heard<string>();
@@ -230,7 +230,7 @@ describe('announcements', () => {
     ...more,
   });
 
-  it('are received from the positions that were taken before', async () => {
+  it('are received from previously taken positions', async () => {
     await cluster.ensureTopics(topicSpecifications('announced', SETTINGS));
     const announcer = announcerTo(sender, SINGLE_OBJECT_FORMAT);
     await announcer.announceOutcomes('announced', [outcome('before')]);

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { murmur2, partitionOf } from '../../../pipelines/kafka/murmur2.ts';
 
 describe("a key's partition", () => {
-  // The values of Kafka's own UtilsTest.
+  // The values are from Kafka's own UtilsTest.
   it.each([
     ['21', -973932308],
     ['foobar', -790332482],
@@ -16,7 +16,7 @@ describe("a key's partition", () => {
     expect(murmur2(Buffer.from(key))).toBe(hash);
   });
 
-  it("is that of kafkajs, which is Java's, whatever the key", () => {
+  it("equals kafkajs's, which is Java's, for any key", () => {
     const choose = Partitioners.DefaultPartitioner();
     fc.assert(
       fc.property(

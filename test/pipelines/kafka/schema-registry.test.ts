@@ -1,5 +1,5 @@
 /**
- * The client against a real registry; `ERRATA_TEST_REGISTRY_URL` names another one that speaks
+ * Tests the client against a real registry; `ERRATA_TEST_REGISTRY_URL` selects another one with
  * Confluent's API.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -66,7 +66,7 @@ it('a real registry gives a schema one id, which leads back to the schema', asyn
   expect(await versionsOf(subject)).toHaveLength(1);
 });
 
-it('a real registry takes a compatible schema and refuses an incompatible one', async () => {
+it('a real registry accepts a compatible schema and refuses an incompatible one', async () => {
   const subject = subjectOf(topicName());
   const first = await registry().register(subject, schema);
   expect(await registry().register(subject, withField('reviewer', { default: '' }))).not.toBe(
@@ -80,7 +80,7 @@ it('a real registry takes a compatible schema and refuses an incompatible one', 
   expect(await versionsOf(subject)).toHaveLength(2);
 });
 
-it('a real registry keeps the level that somebody chose for a subject', async () => {
+it('a real registry keeps the compatibility level already set for a subject', async () => {
   const subject = subjectOf(topicName());
   await fetch(`${url}/subjects/${subject}/versions`, {
     method: 'POST',
@@ -96,7 +96,7 @@ it('a real registry keeps the level that somebody chose for a subject', async ()
   expect(await versionsOf(subject)).toHaveLength(2);
 });
 
-it('a real registry says that an id is not known', async () => {
+it('a real registry reports an unknown id', async () => {
   const unknown = await registry().schemaOf(UNKNOWN_ID);
   expect(unknown).toBeInstanceOf(UndecodableRecord);
   expect((unknown as UndecodableRecord).message).toBe(
@@ -142,7 +142,7 @@ afterEach(() => {
   server?.close();
 });
 
-/** Starts a registry with these answers, which lists its requests. */
+/** Starts a registry with these answers that lists its requests. */
 async function answering(
   answer: (request: IncomingMessage, response: ServerResponse) => void,
 ): Promise<{ registry: SchemaRegistry; requests: string[] }> {
@@ -174,7 +174,7 @@ it.each([
     (_request: IncomingMessage, response: ServerResponse) => void response.socket?.destroy(),
     /other side closed|reset/,
   ],
-])('a registry is unavailable when it %s: no record is judged', async (_what, answer, reason) => {
+])('a registry is unavailable if it %s: no record is judged', async (_what, answer, reason) => {
   const { registry: client, requests } = await answering(answer);
   const failure = await client.schemaOf(7).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(SchemaRegistryUnavailable);
@@ -309,7 +309,7 @@ it.each([
   },
 );
 
-it('the credentials are sent to the registry, and no message has the password', async () => {
+it('the credentials are sent to the registry, and no message contains the password', async () => {
   let authorization: string | undefined;
   const { registry: client } = await answering((request, response) => {
     authorization = request.headers.authorization;

@@ -33,7 +33,7 @@ function record(value: Buffer): ConsumedRecord {
 }
 
 describe('announcements', () => {
-  it('wait for an unavailable schema registry, say so once, and miss nothing', async () => {
+  it('wait for an unavailable schema registry, report it once, and miss nothing', async () => {
     let away = true;
     let hand: ((records: ConsumedRecord[]) => Promise<void | 'again'> | void) | null = null;
     const cluster: Pick<KafkaCluster, 'follow'> = {

@@ -1,5 +1,5 @@
 /**
- * Histories outlive Temporal: a real server is made to forget a batch, which is then read and
+ * Histories survive Temporal: a real server is made to forget a batch, which is then read and
  * replayed from the archive.
  */
 import { NativeConnection, Worker } from '@temporalio/worker';
@@ -148,7 +148,7 @@ async function statusOf(workflowId: string, runId?: string): Promise<string | un
   return (await runs.describe(workflowId, runId))?.run.status;
 }
 
-/** Asks until it is so; the test's own bound ends it otherwise. */
+/** Polls until the condition holds; the test's own time limit ends it otherwise. */
 async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 50));
 }
@@ -181,7 +181,7 @@ async function errata(
   return { code, ...said };
 }
 
-it('histories: of batches are found in Temporal by correction, outcome and version', async () => {
+it('histories are found in Temporal by correction, outcome and version', async () => {
   const found = async (query: string) => {
     const ids: string[] = [];
     for await (const { workflowId } of runs.list(query)) ids.push(workflowId);
@@ -202,9 +202,9 @@ it('histories: of batches are found in Temporal by correction, outcome and versi
   );
 });
 
-it('histories are archived when their runs have completed, failed or continued', async () => {
+it('histories are archived once their runs have completed, failed or continued', async () => {
   const archive = versions.histories(LINEAGE);
-  // Temporal's lists lag a little behind.
+  // Temporal's listings lag a little.
   await until(
     async () => (
       await archiver().catchUp(LINEAGE),
@@ -221,7 +221,7 @@ it('histories are archived when their runs have completed, failed or continued',
   expect((await archive.latest(lineageWorkflowId(LINEAGE)))?.status).toBe('CONTINUED_AS_NEW');
   for (const { entry } of await versions.log(LINEAGE).entries(1, BATCHES))
     expect(await archive.has(entry.workflow)).toBe(true);
-  // Twice is once.
+  // A second archiving changes nothing.
   expect(await archiver().catchUp(LINEAGE)).toEqual({ archived: 0, lost: 0 });
   expect((await versions.verify(LINEAGE)).findings).toEqual([]);
 });
@@ -267,7 +267,7 @@ it('forgotten histories are shown and replayed with nothing running', async () =
   expect((await errata(['history', 'never'])).err).toContain('never decided');
 });
 
-it('histories: tell what failed, and why, of a run that failed', async () => {
+it('histories of failed runs show the failure and its reason', async () => {
   const archive = versions.histories(LINEAGE);
   const runIds = await archive.runIds(batchWorkflowId(LINEAGE, FAILING));
   for (const runId of runIds) {
@@ -289,7 +289,7 @@ it('histories: tell what failed, and why, of a run that failed', async () => {
   }
 });
 
-it('histories: that are lost are told once', async () => {
+it('lost histories are reported once', async () => {
   const version = 1;
   const { workflowId, runId } = (await versions.log(LINEAGE).entry(version)).entry.workflow;
   const nothing = new HistoryArchiver({

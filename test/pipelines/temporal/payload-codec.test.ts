@@ -33,7 +33,7 @@ const payloads: fc.Arbitrary<Payload> = fc.record({
   data: fc.uint8Array({ maxLength: 200 }),
 });
 
-it('encrypted payloads come back by any key of the list', async () => {
+it('encrypted payloads can be read with any key of the list', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(payloads, { maxLength: 3 }), async (plain) => {
       const old = await new PayloadEncryption([OLD]).encode(plain);
@@ -59,7 +59,7 @@ it('encrypted payloads reveal neither content nor converter', async () => {
   expect(bytes(one!)).not.toEqual(bytes(other!));
 });
 
-it('payloads, encrypted: are refused whatever single bit of them was changed', async () => {
+it('encrypted payloads are refused if any single bit was changed', async () => {
   const codec = new PayloadEncryption([NEW, OLD]);
   const [whole] = await codec.encode([defaultPayloadConverter.toPayload('Lake Baikal')]);
   const places = ['data', 'encryption-nonce', 'encryption-key-name'] as const;
@@ -86,7 +86,7 @@ it('payloads, encrypted: are refused whatever single bit of them was changed', a
   ).rejects.toThrow(/key ""/);
 });
 
-it('payloads, encrypted: do not pass for those of another key of the same bytes', async () => {
+it('encrypted payloads do not pass as those of another key with the same bytes', async () => {
   const [payload] = await new PayloadEncryption([keyNamed('a', 7)]).encode([
     defaultPayloadConverter.toPayload(1),
   ]);
@@ -99,13 +99,13 @@ it('payloads, encrypted: do not pass for those of another key of the same bytes'
   );
 });
 
-it('plain payloads are read as they are', async () => {
+it('plain payloads are read unchanged', async () => {
   const plain = defaultPayloadConverter.toPayload({ subject: 'a lake' });
   expect(await new PayloadEncryption([NEW]).decode([plain])).toEqual([plain]);
   expect(await new PayloadEncryption([]).encode([plain])).toEqual([plain]);
 });
 
-it('payloads, encrypted: tell a reader what it lacks, and no key', async () => {
+it('encrypted payloads tell a reader which key is missing, without revealing any', async () => {
   const payloadsOfNew = await new PayloadEncryption([NEW]).encode([
     defaultPayloadConverter.toPayload(1),
   ]);
@@ -130,7 +130,7 @@ it('payloads, encrypted: tell a reader what it lacks, and no key', async () => {
   );
 });
 
-it('a payload stays below the limit, however much a lineage carries over', async () => {
+it('a payload stays within the limit, however much a lineage carries over', async () => {
   const [payload] = await new PayloadEncryption([keyNamed('n'.repeat(64), 3)]).encode([
     {
       metadata: { encoding: Buffer.from('json/plain') },
@@ -168,7 +168,7 @@ describe('failures', () => {
     expect(error!.stack).toContain('payload-codec.test');
   });
 
-  it('stay legible where there is none', async () => {
+  it('stay legible without a key', async () => {
     expect((await failed([])).text).toContain('the secret lake');
   });
 });

@@ -15,14 +15,14 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe('the kept bundle of the workflows', () => {
+describe('the cached workflow bundle', () => {
   const only = (): string => {
     const files = readdirSync(folder);
     expect(files).toHaveLength(1);
     return join(folder, files[0]!);
   };
 
-  it('is the bundle and nothing else, and replaces that of earlier sources', () => {
+  it('contains only the bundle, and replaces the one of earlier sources', () => {
     expect((JSON.parse(readFileSync(only(), 'utf8')) as { code: string }).code).toBe(made);
     expect(made).toContain('editBatch');
     // The worker reads the source map from the last line.
@@ -31,7 +31,7 @@ describe('the kept bundle of the workflows', () => {
     );
   });
 
-  it('is what the next process uses', async () => {
+  it('is reused by the next process', async () => {
     const file = only();
     const kept = readFileSync(file, 'utf8');
     const code = 'read from the folder';
@@ -43,7 +43,7 @@ describe('the kept bundle of the workflows', () => {
     writeFileSync(file, kept);
   });
 
-  it('is made again where the file is damaged', async () => {
+  it('is rebuilt if the file is damaged', async () => {
     const kept = readFileSync(only(), 'utf8');
     for (const damaged of [kept.slice(0, 1_000), kept.replace('editBatch', 'editbatch')]) {
       writeFileSync(only(), damaged);
@@ -52,7 +52,7 @@ describe('the kept bundle of the workflows', () => {
     }
   });
 
-  it('is another one where failures are encoded, and neither is taken for the other', async () => {
+  it('is separate for encoded failures, and neither is mistaken for the other', async () => {
     const encoding = (await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER }))
       .code;
     expect(encoding).toContain('encodeCommonAttributes: true');
@@ -63,7 +63,7 @@ describe('the kept bundle of the workflows', () => {
     expect((await bundleWorkflows(folder)).code).toBe(made);
   });
 
-  it('is done without where the folder cannot be written', async () => {
+  it('is not cached if the folder cannot be written', async () => {
     const file = join(folder, 'a-file');
     writeFileSync(file, '');
     expect((await bundleWorkflows(join(file, 'below'))).code).toBe(made);

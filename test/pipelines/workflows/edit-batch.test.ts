@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-/** A batch starts as soon as `size` corrections are there. */
+/** Starts a batch as soon as `size` corrections have arrived. */
 async function inWorld(
   size: number,
   test: (world: World) => Promise<void>,
@@ -27,7 +27,7 @@ async function inWorld(
   await world.run(() => test(world));
 }
 
-/** A version by another writer. */
+/** Commits a version by another writer. */
 async function commitElsewhere(real: Activities, world: World): Promise<void> {
   const { lineage } = world;
   const { head, edits, removals } = await real.planBatch({
@@ -75,7 +75,7 @@ it('a batch is sharded', async () => {
   );
 });
 
-it('a batch quarantines what fails on its own, and commits the rest', async () => {
+it('a batch quarantines corrections that fail on their own, and commits the rest', async () => {
   await inWorld(5, async (world) => {
     const targets = [
       'Lyon',
@@ -101,7 +101,7 @@ it('a batch quarantines what fails on its own, and commits the rest', async () =
   });
 });
 
-it('a batch that harms as a whole is halved until the harmful one is found', async () => {
+it('a batch that does harm as a whole is halved until the harmful one is found', async () => {
   await inWorld(8, async (world) => {
     await world.submit(
       ...names(8).map((id) =>
@@ -132,7 +132,7 @@ it('a batch of harmful corrections alone is quarantined and makes no version', a
   });
 });
 
-it('a batch supersedes and retracts what was committed before, and tells of it', async () => {
+it('a batch supersedes and retracts committed corrections, and announces it', async () => {
   await inWorld(2, async (world) => {
     const [a, b] = [world.correction('a'), world.correction('b')];
     await world.submit(a, b);
@@ -156,7 +156,7 @@ it('a batch supersedes and retracts what was committed before, and tells of it',
   });
 });
 
-it('a batch leaves a predecessor in the hook when its successor is refused', async () => {
+it('a batch keeps a predecessor in the hook if its successor is refused', async () => {
   await inWorld(1, async (world) => {
     await world.submit(world.correction('a'));
     await world.outcomesCount(1);
@@ -173,7 +173,7 @@ it('a batch leaves a predecessor in the hook when its successor is refused', asy
   });
 });
 
-it('a batch says that there is nothing to retract', async () => {
+it('a batch reports that there is nothing to retract', async () => {
   await inWorld(1, async (world) => {
     await world.submit({ retract: world.correction('never'), issuedAt: 5 });
     await world.outcomesCount(1);
@@ -193,7 +193,7 @@ it('a batch is planned again when HEAD moved under it', async () => {
         'COMMITTED 2',
       ]);
       expect(foreign).toBe(2);
-      // On top of another's version the targets are other ones.
+      // On top of another's version the targets are different.
       expect(world.engine.calls.filter((call) => call === 'computeTargets').length).toBe(3);
     },
     {
@@ -208,7 +208,7 @@ it('a batch is planned again when HEAD moved under it', async () => {
   );
 });
 
-it('a batch that was committed by an attempt whose answer was lost is committed once', async () => {
+it('a batch is committed once even if the answer of its commit is lost', async () => {
   let lost = 0;
   await inWorld(
     2,
@@ -233,7 +233,7 @@ it('a batch that was committed by an attempt whose answer was lost is committed 
   );
 });
 
-it('a batch waits out failures that pass', async () => {
+it('a batch waits out temporary failures', async () => {
   let failures = 0;
   await inWorld(
     1,
@@ -253,7 +253,7 @@ it('a batch waits out failures that pass', async () => {
   );
 });
 
-it('a batch gives up only the correction whose targets fail for good', async () => {
+it('a batch gives up only the correction whose targets fail permanently', async () => {
   await inWorld(
     4,
     async (world) => {
@@ -284,7 +284,7 @@ it('a batch gives up only the correction whose targets fail for good', async () 
   );
 });
 
-it('a batch gives up only the correction with which staging fails for good', async () => {
+it('a batch gives up only the correction whose staging fails permanently', async () => {
   await inWorld(
     4,
     async (world) => {
@@ -342,7 +342,7 @@ it('a batch keeps its corrections and freezes the lineage while the log is damag
   );
 });
 
-it('a batch leaves nothing behind but what its versions name', async () => {
+it('a batch leaves nothing except what its versions name', async () => {
   await inWorld(4, async (world) => {
     await world.submit(
       world.correction('a'),
@@ -365,7 +365,7 @@ it('a batch leaves nothing behind but what its versions name', async () => {
   });
 });
 
-it('a batch computes anew what an earlier run of it discarded', async () => {
+it('a batch recomputes what an earlier run discarded', async () => {
   let probed = 0;
   await inWorld(
     2,

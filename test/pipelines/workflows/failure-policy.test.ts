@@ -25,7 +25,7 @@ async function inWorld(
   await world.run(() => test(world));
 }
 
-/** A version log that is damaged for as long as the test says: every batch's workflow fails. */
+/** A version log that is damaged for as long as the test chooses: every batch's workflow fails. */
 function damaged(isDamaged: () => boolean): NonNullable<WorldOptions['replace']> {
   return (real) => ({
     commitVersion: async (step) => {
@@ -39,7 +39,7 @@ function damaged(isDamaged: () => boolean): NonNullable<WorldOptions['replace']>
   });
 }
 
-it('a failing batch is tried as often as set, then kept and the lineage frozen', async () => {
+it('a failing batch is retried as configured, then kept and the lineage frozen', async () => {
   await inWorld(
     { batchAttemptsMax: 2 },
     damaged(() => true),
@@ -66,7 +66,7 @@ it('a failing batch is tried as often as set, then kept and the lineage frozen',
   );
 });
 
-it('a failing batch is quarantined where that is set, and the lineage goes on', async () => {
+it('a failing batch is quarantined if configured, and the lineage continues', async () => {
   let isDamaged = true;
   await inWorld(
     { batchAttemptsMax: 2, whenUsedUp: 'quarantine' },
@@ -124,7 +124,7 @@ it('a batch that cannot be quarantined freezes the lineage until it is resumed',
   );
 });
 
-it('a failing batch sends no alert where that is set, and none holds it up', async () => {
+it('a failing batch sends no alert if configured, and no alert delays it', async () => {
   await inWorld(
     { batchAttemptsMax: 1, alert: false },
     damaged(() => true),
@@ -158,7 +158,7 @@ it('a failing batch sends no alert where that is set, and none holds it up', asy
 });
 
 describe('a batch that fails its verdict', () => {
-  it('is not halved where one try is set: all of it is quarantined together', async () => {
+  it('is quarantined whole, without halving, if one try is configured', async () => {
     await inWorld({ editAttemptsMax: 1 }, undefined, async (world) => {
       await world.submit(
         world.correction('good'),
@@ -169,7 +169,7 @@ describe('a batch that fails its verdict', () => {
     });
   });
 
-  it('of which too many are quarantined freezes the lineage and keeps nothing', async () => {
+  it('freezes the lineage and keeps nothing if too many are quarantined', async () => {
     await inWorld({ quarantinedMax: 1 }, undefined, async (world) => {
       await world.submit(
         world.correction('a', { target: MISBEHAVING.ineffective }),

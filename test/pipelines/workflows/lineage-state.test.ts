@@ -51,7 +51,7 @@ const some = (from: number, count: number): FactRevision[] =>
   Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
 const nothing = { head: null, versions: [], outcomes: noOutcomes() };
 
-it('each record goes into one batch, however its chunks are cut, repeated and carried over', () => {
+it('each record goes into one batch, for any chunks, repetitions and continuations', () => {
   fc.assert(
     fc.property(
       collidingRevisions,
@@ -74,7 +74,7 @@ it('each record goes into one batch, however its chunks are cut, repeated and ca
           const own = revisions.filter(({ position }) => position.partition === partition);
           let at = 0;
           for (const step of cuts) {
-            // A chunk may start before what was already taken: a redelivery.
+            // A chunk may start before the last accepted offset: a redelivery.
             const chunk = own.slice(Math.max(0, at - 2), at + step);
             if (chunk.length > 0 && state.refusalOf(chunkOf(chunk), RUN) === null) {
               state.accept(chunkOf(chunk), 0);
@@ -98,31 +98,31 @@ it('each record goes into one batch, however its chunks are cut, repeated and ca
   );
 });
 
-it('a chunk that would pass a bound is refused, but never for an empty buffer', () => {
+it('a chunk that would exceed a bound is refused, except with an empty buffer', () => {
   const state = stateWith({ bufferEditsMax: 3, batchEditsMax: 100 });
   expect(state.refusalOf(chunkOf(some(0, 5)), RUN)).toBeNull();
   state.accept(chunkOf(some(0, 2)), 0);
   expect(state.refusalOf(chunkOf(some(2, 1)), RUN)).toBeNull();
   expect(state.refusalOf(chunkOf(some(2, 2)), RUN)?.type).toBe(BUFFER_FULL);
-  // Revisions taken before do not count again.
+  // Revisions accepted earlier do not count again.
   expect(state.refusalOf(chunkOf(some(0, 3)), RUN)).toBeNull();
   const tight = stateWith({ bufferBytesMax: 400 });
   tight.accept(chunkOf(some(0, 1)), 0);
   expect(tight.refusalOf(chunkOf(some(1, 1)), RUN)?.message).toMatch(/bytes would wait/);
 });
 
-// Regression: a reset gives a run again what it took; where it refused for want of room, its
-// history could not be replayed.
-it('a chunk of a sender that knows another run is taken, however much waits', () => {
+// Regression: a reset repeats the accepted chunks to the run; when it refused some for lack of
+// room, its history could not be replayed.
+it('a chunk whose sender knows another run is accepted, whatever is waiting', () => {
   const state = stateWith({ bufferEditsMax: 3 });
   state.accept(chunkOf(some(0, 3)), 0);
   expect(state.refusalOf(chunkOf(some(3, 3)), RUN)?.type).toBe(BUFFER_FULL);
   expect(state.refusalOf(chunkOf(some(3, 3)), 'the run after a reset')).toBeNull();
 });
 
-// Regression: after a reset without updates, or in place of a terminated lineage, records of
-// committed offsets were lost.
-it('a chunk that does not follow the last offset taken is refused with that offset', () => {
+// Regression: after a reset without updates, or after a terminated lineage was replaced, records
+// with committed offsets were lost.
+it('a chunk that does not follow the last accepted offset is refused with that offset', () => {
   const state = stateWith();
   const behind = (from: number, readFrom: number) =>
     state.refusalOf({ ...chunkOf(some(from, 2)), readFrom: String(readFrom) }, RUN);
@@ -151,9 +151,8 @@ it('unsound chunks are refused', () => {
   );
 });
 
-// Regression: records of a topic that was made anew begin at offset 0 and were all taken for
-// redelivered.
-it('records of a topic created again are refused until positions are forgotten', () => {
+// Regression: records of a recreated topic start at offset 0 and were all treated as redelivered.
+it('records of a recreated topic are refused until positions are forgotten', () => {
   const state = stateWith();
   state.accept(chunkOf(some(0, 5)), 0);
   const anew = { ...chunkOf(some(0, 2)), endOffset: '2' };
@@ -175,7 +174,7 @@ it('offsets beyond 2^53 are compared as numbers', () => {
   expect(state.accept(chunkOf([at('10000000000000000')]), 0).accepted).toBe(1);
 });
 
-it('a failed batch is kept and tried as it was, and freezes the lineage in the end', () => {
+it('a failed batch is kept and retried unchanged, and finally freezes the lineage', () => {
   const state = stateWith({ batchEditsMax: 1 });
   state.accept(chunkOf(some(0, 1)), 0);
   const ids = new Set<string>();

@@ -24,7 +24,7 @@ const bySize = (batchEditsMax: number): WorldOptions => ({
 const names = (prefix: string, count: number): string[] =>
   Array.from({ length: count }, (_, i) => `${prefix}${i}`);
 
-it('a lineage starts a batch when enough corrections wait, and leaves the rest', async () => {
+it('a lineage starts a batch when enough corrections wait, and keeps the rest', async () => {
   await inWorld(bySize(3), async (world) => {
     await world.submit(...names('c', 7).map((id) => world.correction(id)));
     await world.outcomesCount(6);
@@ -55,7 +55,7 @@ it('a lineage starts a smaller batch when the oldest has waited long enough', as
   );
 });
 
-it('a lineage starts a batch at once when it is told to flush', async () => {
+it('a lineage starts a batch at once on a flush', async () => {
   await inWorld(bySize(100), async (world) => {
     await world.submit(world.correction('a'));
     await world.handle.signal('flush');
@@ -64,7 +64,7 @@ it('a lineage starts a batch at once when it is told to flush', async () => {
   });
 });
 
-it('a lineage takes each offset once, however often it comes', async () => {
+it('a lineage accepts each offset once, however often it arrives', async () => {
   await inWorld(bySize(4), async (world) => {
     const revisions = world.revisions(...names('c', 4).map((id) => world.correction(id)));
     expect(await world.accept(world.chunk(revisions.slice(0, 2)))).toMatchObject({
@@ -87,7 +87,7 @@ it('a lineage takes each offset once, however often it comes', async () => {
   });
 });
 
-// Regression: had ingest committed the end of its own, longer chunk, the records between would
+// Regression: if ingest had committed the end of its own, longer chunk, the records between would
 // have been lost.
 it('a chunk that grew between two tries is answered with the offset of the first', async () => {
   await inWorld(bySize(100), async (world) => {
@@ -106,7 +106,7 @@ it('a chunk that grew between two tries is answered with the offset of the first
   });
 });
 
-it('a full buffer refuses without a trace in the history, and takes it later', async () => {
+it('a full buffer refuses without a trace in the history, and accepts later', async () => {
   await inWorld(
     { settings: { batch: { batchEditsMax: 2, batchWaitMs: HOUR_MS, bufferEditsMax: 3 } } },
     async (world) => {
@@ -184,7 +184,7 @@ it('a lineage edits the latest correction of a fact and announces each outcome',
   });
 });
 
-it('a lineage runs one batch at a time and takes corrections meanwhile', async () => {
+it('a lineage runs one batch at a time and accepts corrections meanwhile', async () => {
   let running = 0;
   let most = 0;
   await inWorld(
@@ -210,7 +210,7 @@ it('a lineage runs one batch at a time and takes corrections meanwhile', async (
   );
 });
 
-it('a lineage takes new settings for the next batch', async () => {
+it('a lineage uses new settings for the next batch', async () => {
   await inWorld(bySize(100), async (world) => {
     await world.submit(world.correction('a'), world.correction('b'));
     await world.handle.signal('configure', {
@@ -235,7 +235,7 @@ it('a lineage starts no batch while frozen, and is frozen rather than cancelled'
   });
 });
 
-it('a lineage carries its buffer, its marks and its counts into the next run', async () => {
+it('a lineage carries its buffer, its offsets and its counts into the next run', async () => {
   await inWorld({ ...bySize(3), historyEventsMax: 40 }, async (world) => {
     const first =
       (await world.submit(world.correction('a')), (await world.handle.describe()).runId);

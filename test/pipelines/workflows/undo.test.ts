@@ -41,7 +41,7 @@ async function versionsOf(world: World, ...ids: string[]): Promise<void> {
 const holds = async (world: World): Promise<string[]> =>
   [...(await world.log.read()).active.keys()].sort();
 
-it('an undo takes a middle version back by a version of its own, and announces it', async () => {
+it('an undo reverts a middle version by a new version, and announces it', async () => {
   await inWorld(bySize(1), async (world) => {
     await versionsOf(world, 'a', 'b', 'c');
     const result = await world.undo('u1', { kind: 'version', version: 2 });
@@ -74,7 +74,7 @@ it('an undo takes a middle version back by a version of its own, and announces i
   });
 });
 
-it('an undo is done once, however often its id is asked for', async () => {
+it('an undo runs once, however often its id is submitted', async () => {
   await inWorld(bySize(1), async (world) => {
     await versionsOf(world, 'a');
     await world.undo('u1', { kind: 'version', version: 1 });
@@ -88,7 +88,7 @@ it('an undo is done once, however often its id is asked for', async () => {
   });
 });
 
-it('an undo runs while the lineage is frozen, and not while a batch runs', async () => {
+it('an undo runs while the lineage is frozen, but not while a batch runs', async () => {
   let probing!: () => void;
   const begun = new Promise<void>((resolve) => (probing = resolve));
   let goOn!: () => void;
@@ -163,7 +163,7 @@ it('an undo that fails its probes is refused with the reasons, and writes nothin
         reasons: [expect.stringContaining('perplexity')],
       });
       expect((await world.log.read()).head.version).toBe(1);
-      // The served version stays where it was put.
+      // The served version does not change.
       expect((await world.log.aliases()).current.get(STABLE_ALIAS)).toMatchObject({
         version: 0,
       });
@@ -283,7 +283,7 @@ it('an unsound undo or one past the bound is refused without a trace', async () 
     ];
     for (const order of unsound)
       expect(await world.requestUndo(order as UndoOrder)).toBe(UNDO_UNSOUND);
-    // A signal has nobody to refuse it to.
+    // A signal has no sender to refuse.
     await world.handle.signal(undoSignal, null as unknown as UndoOrder);
     expect((await world.status()).undos).toEqual({ running: null, waiting: [], ended: [] });
   });
@@ -317,7 +317,7 @@ it('an unsound undo or one past the bound is refused without a trace', async () 
   );
 });
 
-it('an undo that waits, and those that ended, are carried into the next run', async () => {
+it('waiting and finished undos are carried into the next run', async () => {
   await inWorld({ ...bySize(1), historyEventsMax: 30 }, async (world) => {
     await versionsOf(world, 'a', 'b', 'c', 'd');
     const first = (await world.handle.describe()).runId;
