@@ -65,10 +65,10 @@ let server: TimeSkippingServer;
 let engine: ThreadEngine;
 
 beforeAll(async () => {
-  [server, engine] = await Promise.all([
-    TimeSkippingServer.start(),
-    ThreadEngine.open(engineOptions(readConfiguration())),
-  ]);
+  // One after the other: loading TensorFlow sets environment variables, which must not happen
+  // while the server's process is being started.
+  server = await TimeSkippingServer.start();
+  engine = await ThreadEngine.open(engineOptions(readConfiguration()));
   afterwards(() => engine.close());
 }, 300_000);
 
