@@ -54,7 +54,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2 edited on facts it half knows', (
   }, EDITING_MS);
   afterAll(() => engine?.close());
 
-  it('learns the facts and their paraphrases, and leaves neighbours and ordinary text alone', () => {
+  it('learns the facts and paraphrases, and leaves neighbours and ordinary text alone', () => {
     expect(result.batches).toBe(3);
     expect(result.refused).toBe(0);
     expect(result.before.efficacy).toBeLessThan(0.1);

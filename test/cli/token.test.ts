@@ -98,7 +98,7 @@ test.each([
   expect((await errata('token list')).out).toContain('asks for no token');
 });
 
-test('refuses a second token with the same name, and refuses to revoke an unknown one', async () => {
+test('refuses a second token with a name, and refuses to revoke an unknown one', async () => {
   await create('--name', 'a', '--role', 'read');
   expect(await errata('token create --name a --role read')).toMatchObject({
     code: EXIT.failure,

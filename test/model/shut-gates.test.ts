@@ -63,7 +63,7 @@ describe('an explanation of shut gates', () => {
     );
   });
 
-  it('is empty where a gate opened or no subject is named, and absent unless requested', async () => {
+  it('is empty where a gate opened or no subject is named; absent unless requested', async () => {
     expect(await generate('the mother tongue of tom is', true)).toMatchObject({ shut: [] });
     expect((await generate('the mother tongue of tom is', true)).opened.length).toBeGreaterThan(0);
     expect(await generate('the capital of old country is', true)).toMatchObject({

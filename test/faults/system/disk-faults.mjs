@@ -3,7 +3,7 @@
  * dying machine, as ordered by files in another folder. Both leave half of the bytes behind.
  *
  *   disk-full         every write fails with ENOSPC while the file exists
- *   tear-<process>    the file holds a number n: the process kills itself in its n-th write from now
+ *   tear-<process>    the file holds a number n: the process kills itself in its n-th write
  */
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';

@@ -62,7 +62,7 @@ test('the wait doubles with each crash in a row, up to the bound', async () => {
   ).toEqual(['0.001 s', '0.002 s', '0.004 s', '0.004 s', '0.004 s']);
 });
 
-test('a process that fails its first starts is given up, with the end and path of its log', async () => {
+test('a process that fails its first starts is given up, with the end of its log', async () => {
   kept = keep(`console.error('no such model'); process.exit(1);`);
   const error = await kept.firstReady.catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(ProcessStartError);

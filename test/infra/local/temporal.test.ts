@@ -29,7 +29,7 @@ async function withClient<T>(address: string, use: (client: Client) => Promise<T
   }
 }
 
-test('workflows survive kill -9 and a clean stop, and a running server is found again', async () => {
+test('workflows survive kill -9 and a stop, and a running server is found again', async () => {
   const first = await startTestTemporal(folder);
   expect(first.found).toBe(false);
   await withClient(first.address, async (client) => {

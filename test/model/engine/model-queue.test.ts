@@ -39,7 +39,7 @@ it('refuses a request past the bound, but not internal work', async () => {
   expect((await Promise.all(turns))[1]).toEqual({ kind: 'done', result: 'answer' });
 });
 
-it('drops the place of a client that leaves before its turn, but not a turn that began', async () => {
+it('drops a client that leaves before its turn, but not a turn that began', async () => {
   const queue = new ModelQueue();
   const { work, letGo } = heldWork();
   const [served, leaving] = [new AbortController(), new AbortController()];

@@ -29,7 +29,7 @@ const GATES: [string, GateParameters][] = [
 ];
 
 describe.each(GATES)('the %s gate', (_, gate) => {
-  it('gives the base value bit for bit where it is shut, and adds the change where it is open', () => {
+  it('gives the base value bit for bit where it is shut, and the change where open', () => {
     withHook(gate, (hook) => {
       const { base, opened, values, change } = ask(hook, mixedKeys(15, 3), rowsOf([9, 6]));
       expect(opened).toContain(1);

@@ -80,7 +80,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-it('the source lineage contains refusals, supersessions, retractions, halvings and undos', async () => {
+it('the source lineage has refusals, supersessions, retractions and undos', async () => {
   const status = (id: string): string =>
     outcomes.find((outcome) => outcome.revisionId === id)!.status;
   expect(status('long')).toBe('QUARANTINED');

@@ -65,7 +65,7 @@ describe('records in the form of CounterFact', () => {
     });
   });
 
-  it('are read from one position to another, and numbered by their position in the file', async () => {
+  it('are read from one position to another, numbered by their place in the file', async () => {
     const file = fileOf(Array.from({ length: 5 }, (_, i) => ({ ...RECORD, case_id: `c${i}` })));
     const ids = (await readRecords(file, 2, 4)).map(({ revision }) =>
       revision.kind === 'correction' ? revision.correction.id : '',
