@@ -101,10 +101,21 @@ interface Rule {
   fix: string;
 }
 
-const LOGIN_REFUSED =
-  /KafkaJSSASLAuthenticationError|SASL \S+ mechanism is not supported|UNAUTHENTICATED|valid authentication credentials/;
-const CERTIFICATE_REFUSED =
-  /alert (bad certificate|certificate (required|unknown|revoked|expired)|unsupported certificate|unknown ca)|fatal alert: (Bad|Unsupported)?Certificate|fatal alert: UnknownCA/i;
+const LOGIN_REFUSED = anyOf([
+  /KafkaJSSASLAuthenticationError/,
+  /SASL \S+ mechanism is not supported/,
+  /UNAUTHENTICATED/,
+  /valid authentication credentials/,
+]);
+const CERTIFICATE_REFUSED = anyOf(
+  [
+    /alert (bad certificate|unsupported certificate|unknown ca)/,
+    /alert certificate (required|unknown|revoked|expired)/,
+    /fatal alert: (Bad|Unsupported)?Certificate/,
+    /fatal alert: UnknownCA/,
+  ],
+  'i',
+);
 const HANDSHAKE_BROKEN = /disconnected before secure TLS|UnexpectedEof|close_notify/;
 /** rustls reports a rejected certificate like this when the reset overtakes the alert. */
 const RESET = /ConnectionReset|"connection closed"/;
@@ -132,12 +143,28 @@ const RULES: readonly Rule[] = [
   },
   { sign: CERTIFICATE_REFUSED, problem: '{to} asks for a client certificate', fix: 'Set {pair}.' },
   {
-    sign: /key values mismatch|KeyMismatch|InconsistentKeys|no start line|PEM routines|PrivateKeyParseError|CertificateParseError/,
+    sign: anyOf([
+      /key values mismatch/,
+      /KeyMismatch/,
+      /InconsistentKeys/,
+      /no start line/,
+      /PEM routines/,
+      /PrivateKeyParseError/,
+      /CertificateParseError/,
+    ]),
     problem: 'the client certificate or its key for {to} cannot be used',
     fix: 'Look at {pair}: PEM files, the key without a password, and of this certificate.',
   },
   {
-    sign: /self[- ]signed certificate|unable to verify|unable to get (local )?issuer|UnknownIssuer|certificate not trusted|BadSignature|certificate signature failure/,
+    sign: anyOf([
+      /self[- ]signed certificate/,
+      /unable to verify/,
+      /unable to get (local )?issuer/,
+      /UnknownIssuer/,
+      /certificate not trusted/,
+      /BadSignature/,
+      /certificate signature failure/,
+    ]),
     problem: "{to}'s certificate is of an authority that is not known here",
     fix: '{authority} must name the PEM file of that authority.',
   },
@@ -147,7 +174,13 @@ const RULES: readonly Rule[] = [
     fix: '{name}',
   },
   {
-    sign: /certificate has expired|CERT_HAS_EXPIRED|certificate is not yet valid|CERT_NOT_YET_VALID|InvalidCertificate\((Expired|NotValidYet)/,
+    sign: anyOf([
+      /certificate has expired/,
+      /CERT_HAS_EXPIRED/,
+      /certificate is not yet valid/,
+      /CERT_NOT_YET_VALID/,
+      /InvalidCertificate\((Expired|NotValidYet)/,
+    ]),
     problem: "{to}'s certificate is not valid at this time",
     fix: "Renew it there, or look at this machine's clock.",
   },
@@ -189,4 +222,9 @@ function chainOf(error: unknown): (Error & { code?: string | number })[] {
   const chain: Error[] = [];
   for (let at = error; at instanceof Error && !chain.includes(at); at = at.cause) chain.push(at);
   return chain;
+}
+
+/** Matches where any of the patterns does. */
+function anyOf(patterns: readonly RegExp[], flags = ''): RegExp {
+  return new RegExp(patterns.map(({ source }) => source).join('|'), flags);
 }

@@ -97,7 +97,10 @@ it('an undo leaves a fact that a later change corrects, and names that change', 
       {
         correctionId: 'a',
         reason: expect.stringMatching(
-          /^"a2", which had its fact, was retracted by "retract:.*" in version 3; undo that version, or roll back$/,
+          new RegExp(
+            '^"a2", which had its fact, was retracted by "retract:.*" in version 3; ' +
+              'undo that version, or roll back$',
+          ),
         ) as string,
       },
       { correctionId: 'b', reason: '"b3", in version 3, holds its fact' },

@@ -13,7 +13,7 @@ import { recordOf } from './token-record.ts';
 import { PROMPT, replyOf, serveInTest, type Reply } from '../served-lineage.ts';
 
 export const OTHER = 'other';
-/** Of a correction and of an undo. */
+/** Names a correction and an undo. */
 const ID = 'a';
 const FACT = { lineage: LINEAGE, subject: 'Lyon', prompt: 'Lyon lies on the' };
 
